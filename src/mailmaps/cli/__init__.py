@@ -1,0 +1,19 @@
+"""The command `mailmaps`."""
+
+from __future__ import annotations
+
+import click
+
+from mailmaps import __version__
+from mailmaps.cli.ask import explain, query
+from mailmaps.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mailmaps")
+def main() -> None:
+    """Answer Postfix's and Dovecot's questions from PostgreSQL."""
+
+
+for command in (serve, query, explain):
+    main.add_command(command)

@@ -1,0 +1,36 @@
+"""mailmaps serve: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from mailmaps.cli.options import EX_UNAVAILABLE, Failure, config_option, read_settings
+from mailmaps.config import SettingsError
+from mailmaps.config.secrets import database_password
+from mailmaps.daemon import Daemon
+from mailmaps.listeners import ListenError
+
+
+@click.command()
+@config_option
+def serve(config: Path) -> None:
+    """Answer lookups until SIGTERM."""
+    settings = read_settings(config)
+    log_to_stderr(settings.log.level)
+    try:
+        database_password(settings.database.password_file)
+        daemon = Daemon(settings)
+        daemon.bind()
+    except (ListenError, SettingsError) as error:
+        raise Failure(str(error), EX_UNAVAILABLE) from None
+    uvloop.run(daemon.serve())
+
+
+def log_to_stderr(level: str) -> None:
+    """One line an event; systemd adds the time."""
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,56 @@
+"""Finds the database password without it ever being printed.
+
+Asked in this order: the file named by `database.password_file`, the systemd credential
+`database-password` (systemd.exec(5) LoadCredential=), the environment variable
+MAILMAPS_DATABASE_PASSWORD. None of them: the DSN's own, or libpq's (PGPASSWORD, ~/.pgpass).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mailmaps.config.load import SettingsError
+
+ENVIRONMENT = "MAILMAPS_DATABASE_PASSWORD"
+CREDENTIAL = "database-password"
+
+
+class Secret:
+    """A password that does not show itself in a log, a repr or a traceback."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The password itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+def database_password(password_file: str) -> Secret | None:
+    """Return the password, or None where none is given. Raises `SettingsError` for an unreadable file."""
+    if password_file:
+        return _read(Path(password_file), "database.password_file")
+    if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(directory) / CREDENTIAL
+        if credential.exists():
+            return _read(credential, f"the credential {CREDENTIAL}")
+    if (value := os.environ.get(ENVIRONMENT)) is not None:
+        return Secret(value)
+    return None
+
+
+def _read(path: Path, what: str) -> Secret:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not UTF-8"
+        raise SettingsError([f"{what} ({path}): {reason}"]) from None
+    if not lines or not lines[0]:
+        raise SettingsError([f"{what} ({path}): the first line is empty"])
+    return Secret(lines[0])

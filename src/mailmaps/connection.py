@@ -1,0 +1,156 @@
+"""One client of a lookup protocol: bytes -> codec -> table -> codec -> bytes, in order.
+
+What can be answered without waiting is answered inside `data_received`, in one write. What cannot
+goes to this connection's one worker, and everything asked after it queues behind it, so that replies
+keep the order of the requests. The connection is never closed for being idle: Postfix pays a second
+of sleep for that (tcp_table) and keeps its connections for its whole life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from mailmaps.maps.answer import Answer, Unavailable
+from mailmaps.protocols.request import Codec, ProtocolError, Request
+
+log = logging.getLogger(__name__)
+
+# Postfix has one request outstanding. A client that pipelines is not read from while this many wait.
+MOST_WAITING = 256
+
+
+class AnsweringTable(Protocol):
+    """What a connection needs of a table (`mailmaps.maps.lookup.Table`)."""
+
+    def answer_now(self, key: bytes) -> Answer | None:
+        """Answer without waiting, or None."""
+
+    async def answer(self, key: bytes) -> Answer:
+        """Answer, waiting if need be."""
+
+
+class Connection(asyncio.Protocol):
+    """One client. `tables` are those this endpoint serves; `closed` is called when it is gone."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        tables: Mapping[str, AnsweringTable],
+        closed: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        self._codec = codec
+        self._tables = tables
+        self._closed = closed
+        self._waiting: deque[Request] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._last_words: bytes | None = None  # set: nothing is read any more, close after these
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is no asyncio.Transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._worker is not None:
+            self._worker.cancel()
+        self._closed(self)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        if self._last_words is None:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._last_words is not None:
+            return
+        try:
+            requests = self._codec.feed(data)
+        except ProtocolError as error:
+            log.warning("protocol=%s client=%s: %s", self._codec.name, self.peer, error)
+            requests, self._last_words = error.requests, error.reply
+        if self._worker is None:
+            requests = self._answer_hits(requests)
+        if requests:
+            self._enqueue(requests)
+        elif self._worker is None:
+            self._close_if_finished()
+
+    def drain(self) -> None:
+        """Answer what was asked, take no more, then close."""
+        if self._last_words is None:
+            self._last_words = b""
+        if self._worker is None:
+            self._close_if_finished()
+
+    def abort(self) -> None:
+        """Close at once, whatever is unanswered."""
+        self._transport.abort()
+
+    @property
+    def peer(self) -> str:
+        """The client's address, for logs; empty for a unix socket."""
+        name = self._transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+
+    def _answer_hits(self, requests: list[Request]) -> list[Request]:
+        """Write the replies to the leading requests that need no waiting; return the rest."""
+        replies: list[bytes] = []
+        for request in requests:
+            reply = self._reply_now(request)
+            if reply is None:
+                break
+            replies.append(reply)
+        if replies:
+            self._transport.write(b"".join(replies))
+        return requests[len(replies) :]
+
+    def _reply_now(self, request: Request) -> bytes | None:
+        table = self._tables.get(request.table)
+        if table is None:
+            return self._codec.encode_no_table(request)
+        answer = table.answer_now(request.key)
+        return None if answer is None else self._codec.encode(request, answer)
+
+    def _enqueue(self, requests: list[Request]) -> None:
+        self._waiting.extend(requests)
+        if len(self._waiting) >= MOST_WAITING:
+            self._transport.pause_reading()
+        if self._worker is None:
+            self._worker = asyncio.ensure_future(self._work())
+
+    async def _work(self) -> None:
+        """Answer the queue in order, then end; the next miss starts a new worker."""
+        while self._waiting:
+            reply = await self._reply(self._waiting[0])
+            self._waiting.popleft()
+            self._transport.write(reply)
+            await self._writable.wait()
+            if len(self._waiting) == MOST_WAITING // 2 and self._last_words is None:
+                self._transport.resume_reading()
+        self._worker = None
+        self._close_if_finished()
+
+    async def _reply(self, request: Request) -> bytes:
+        table = self._tables.get(request.table)
+        if table is None:
+            return self._codec.encode_no_table(request)
+        try:
+            answer = await table.answer(request.key)
+        except Exception:
+            log.exception("table=%s key=%a: internal error", request.table, request.key)
+            answer = Unavailable("internal error")
+        return self._codec.encode(request, answer)
+
+    def _close_if_finished(self) -> None:
+        if self._last_words is not None:
+            self._transport.write(self._last_words)
+            self._transport.close()

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, the rows of views, schema. The only package that names asyncpg."""

@@ -1,0 +1,212 @@
+"""Listening sockets: binding, accepting, and the file descriptor limit.
+
+Accepting is done here and not by the event loop: at the descriptor limit uvloop closes new
+connections without a word and asyncio floods the log. Here accepting pauses with one log line, clients
+wait in the backlog, and accepting resumes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import grp
+import ipaddress
+import logging
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# Peers that listened with 5 lost connections when Postfix's processes came all at once; the kernel
+# cuts this at net.core.somaxconn (4096 on Linux since 5.4).
+BACKLOG = 1024
+
+# How many connections one wake-up accepts before the others get their turn.
+ACCEPT_AT_ONCE = 64
+
+# Seconds until accepting is tried again after the descriptor limit was met.
+PAUSE = 1.0
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+class ListenError(Exception):
+    """An endpoint cannot be served; the text names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAccess:
+    """Who may connect to a unix socket: `mode` bits, names of owner and group (empty: ours)."""
+
+    mode: int = 0o660
+    owner: str = ""
+    group: str = ""
+
+
+def bind_inet(host: str, port: int) -> socket.socket:
+    """Bind and listen on a TCP address. Raises `ListenError` naming the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        return _listen(sock)
+    except OSError as error:
+        sock.close()
+        reason = "the port is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+        raise ListenError(f"cannot listen on {host} port {port}: {reason}") from error
+
+
+def bind_unix(path: Path, access: UnixAccess) -> socket.socket:
+    """Bind and listen on a unix socket, replacing one that nobody listens on any more.
+
+    Nobody can connect before mode and owner are right, since the socket does not listen until then.
+    Raises `ListenError` naming the path.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        sock.bind(str(path))
+        path.chmod(access.mode)
+        os.chown(path, _uid(access.owner), _gid(access.group))
+        return _listen(sock)
+    except OSError as error:
+        sock.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ListenError(f"cannot listen on {path}: {reason}") from error
+    except KeyError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {path}: {error.args[0]}") from error
+    except ListenError:
+        sock.close()
+        raise
+
+
+def _listen(sock: socket.socket) -> socket.socket:
+    sock.setblocking(False)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ListenError(f"cannot listen on {path}: there is something that is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+    raise ListenError(f"cannot listen on {path}: another process listens there")
+
+
+def _uid(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid if name else -1
+
+
+def _gid(name: str) -> int:
+    return grp.getgrnam(name).gr_gid if name else -1
+
+
+class Acceptor:
+    """Accepts the connections of one listening socket and hands each to a new protocol.
+
+    `allow_networks` limits who may connect to a TCP socket; empty means anybody who can reach it.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        factory: ProtocolFactory,
+        loop: asyncio.AbstractEventLoop,
+        allow_networks: Sequence[IPNetwork] = (),
+    ) -> None:
+        self._sock = sock
+        self._factory = factory
+        self._loop = loop
+        self._allow_networks = allow_networks
+        self._starting: set[asyncio.Task[None]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        loop.add_reader(sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept no more. A unix socket's path stays, for the next start to replace."""
+        if self._resume is not None:
+            self._resume.cancel()
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+
+    async def started(self) -> None:
+        """Wait for the connections that were accepted but have no protocol yet."""
+        await asyncio.gather(*self._starting)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                client, address = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self._pause(error)
+                return
+            if self._allowed(address):
+                self._start(client)
+            else:
+                log.warning("refused a connection from %s, which is not in allow_networks", address[0])
+                client.close()
+
+    def _allowed(self, address: object) -> bool:
+        if not self._allow_networks or not isinstance(address, tuple):
+            return True
+        host = ipaddress.ip_address(address[0].partition("%")[0])
+        return any(host in network for network in self._allow_networks)
+
+    def _start(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        task = asyncio.ensure_future(self._connect(client))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _connect(self, client: socket.socket) -> None:
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds half-open peers
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await self._loop.connect_accepted_socket(self._factory, client)
+        except OSError as error:
+            log.info("a client left before it was served: %s", error)
+            client.close()
+
+    def _pause(self, error: OSError) -> None:
+        log.error(
+            "accepting pauses: %s; clients wait in the queue (raise LimitNOFILE)",
+            os.strerror(error.errno or 0),
+        )
+        self._loop.remove_reader(self._sock.fileno())
+        self._resume = self._loop.call_later(PAUSE, self._try_again)
+
+    def _try_again(self) -> None:
+        """Resume quietly if there is room for a connection again, else keep waiting."""
+        try:
+            os.close(os.dup(self._sock.fileno()))
+        except OSError:
+            self._resume = self._loop.call_later(PAUSE, self._try_again)
+            return
+        self._resume = None
+        log.warning("accepting resumes")
+        self._loop.add_reader(self._sock.fileno(), self._accept)

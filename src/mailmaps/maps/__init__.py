@@ -1,0 +1,1 @@
+"""What a lookup means: keys, candidates in search order, rows, answers."""

@@ -1,0 +1,163 @@
+"""The addresses in a lookup result, found the way Postfix's RFC 822 parser finds them.
+
+A port of src/global/tok822_parse.c, cut down to what mail_addr_crunch.c wants of it: the addresses,
+in internal form. `a@b, c@d`, `a@b c@d`, `Name <a@b>`, `group: a@b, c@d;` and comments all work,
+because Postfix accepts them in a `pgsql:` value.
+"""
+
+from __future__ import annotations
+
+from mailmaps.maps.address import quote
+
+_SPACE = " \t\r\n"
+_OPERATORS = '|%!()<>@,;:\\".[]'  # tok822_opchar; the backslash begins an atom all the same
+
+_WORD = "word"  # an atom, a quoted string or a domain literal
+_COMMENT = "comment"
+_Token = tuple[str, str]  # kind (_WORD, _COMMENT or the operator itself) and text
+
+
+def addresses(value: str) -> list[str]:
+    """List the addresses in `value`, in internal form and in order; empty when there is none."""
+    if value in ("", "<>"):
+        return [""]  # mail_addr_crunch.c: the null address
+    return _Parser(_tokens(value)).addresses()
+
+
+def append_extension(value: str, extension: str) -> str | None:
+    """Put `extension` back into every address of `value` (mail_addr_crunch.c:108-128).
+
+    Returns a comma-separated list in external form, or None when `value` holds no address, which is a
+    temporary error in Postfix (mail_addr_map.c:172-177). An address without `@` gets the extension at
+    its end: Postfix appends `@$myorigin` afterwards; one with only a `%` is `user%domain`, which
+    Postfix rewrites to `user@domain` (allow_percent_hack).
+    """
+    found = addresses(value)
+    if not found:
+        return None
+    return ",".join(quote(_insert(address, extension)) for address in found)
+
+
+def _insert(address: str, extension: str) -> str:
+    at = address.rfind("@")
+    if at < 0 and "!" not in address:
+        at = address.rfind("%")
+    if at < 0:
+        return address + extension
+    return address[:at] + extension + address[at:]
+
+
+def _tokens(value: str) -> list[_Token]:
+    """tok822_scan_limit(): words, comments and single-character operators."""
+    tokens: list[_Token] = []
+    position = 0
+    while position < len(value):
+        char = value[position]
+        if char in _SPACE:
+            position += 1
+        elif char == "(":
+            position = _skip_comment(value, position + 1)
+            tokens.append((_COMMENT, ""))
+        elif char == "[":
+            text, position = _collect(value, position + 1, "]")
+            tokens.append((_WORD, f"[{text}]"))
+        elif char == '"':
+            text, position = _collect(value, position + 1, '"')
+            tokens.append((_WORD, text))
+        elif char != "\\" and char in _OPERATORS:
+            tokens.append((char, char))
+            position += 1
+        else:
+            text, position = _collect_atom(value, position)
+            tokens.append((_WORD, text))
+    return tokens
+
+
+def _collect(value: str, position: int, end: str) -> tuple[str, int]:
+    """Collect a quoted string or domain literal; a missing end is forgiven, as in COLLECT_SKIP_LAST."""
+    text: list[str] = []
+    while position < len(value) and value[position] != end:
+        position += value[position] == "\\"
+        text.append(_blank(value[position : position + 1]))
+        position += 1
+    return "".join(text), position + 1
+
+
+def _collect_atom(value: str, position: int) -> tuple[str, int]:
+    text: list[str] = []
+    while position < len(value):
+        if value[position] == "\\":
+            position += 1
+        elif value[position] in _SPACE or value[position] in _OPERATORS:
+            break
+        text.append(_blank(value[position : position + 1]))
+        position += 1
+    return "".join(text), position
+
+
+def _blank(char: str) -> str:
+    return " " if char in _SPACE and char else char
+
+
+def _skip_comment(value: str, position: int) -> int:
+    level = 1
+    while position < len(value):
+        char = value[position]
+        position += 2 if char == "\\" else 1
+        level += {"(": 1, ")": -1}.get(char, 0)
+        if level == 0:
+            break
+    return position
+
+
+class _Parser:
+    """tok822_parse_limit(): walks the tokens from right to left and groups words into addresses."""
+
+    def __init__(self, tokens: list[_Token]) -> None:
+        self._tokens = [token for token in tokens if token[0] != _COMMENT]
+        self._group: list[str] = []  # the words right of here, last first, not yet an address
+        self._found: list[str] = []  # last first
+
+    def addresses(self) -> list[str]:
+        word_ok, group_ok = True, False
+        while self._tokens:
+            kind, text = self._tokens.pop()
+            if kind == ";":
+                self._flush()
+                word_ok = group_ok = True
+            elif kind == ":" and group_ok:
+                self._flush()
+                self._skip_phrase(",")
+            elif kind == ">":
+                self._flush()
+                self._route_address()
+                word_ok = True
+            elif kind == ",":
+                self._flush()
+                word_ok = True
+            else:
+                if kind == _WORD and not word_ok:
+                    self._flush()  # a missing comma
+                self._group.append(text)
+                word_ok = kind != _WORD
+        self._flush()
+        return self._found[::-1]
+
+    def _flush(self) -> None:
+        if self._group:
+            self._found.append("".join(reversed(self._group)))
+            self._group = []
+
+    def _route_address(self) -> None:
+        """Take `<address>`, then pass over the name left of it."""
+        while self._tokens:
+            kind, text = self._tokens.pop()
+            if kind == "<":
+                break
+            self._group.append(text)
+        self._flush()
+        self._skip_phrase(">;,:")
+
+    def _skip_phrase(self, ends: str) -> None:
+        while self._tokens and self._tokens[-1][0] not in tuple(ends):
+            self._tokens.pop()

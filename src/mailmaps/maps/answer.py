@@ -1,0 +1,38 @@
+"""The answers a lookup can give: there are three, and they never turn into each other.
+
+`Unavailable` ("cannot say now") is an answer of its own: an outage must not become "no such user",
+which bounces mail. Each protocol has its own words for the three: tcp_table(5) 200, 500 and 400,
+socketmap_table(5) OK, NOTFOUND and TEMP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The key is known; `value` (never empty) is what Postfix gets, before any quoting."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The key is known to be absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Nobody can say now; mail waits. `reason` is shown in Postfix's log and holds no secret."""
+
+    reason: str
+
+
+Answer = Found | NotFound | Unavailable
+
+NOT_FOUND = NotFound()
+
+
+class CannotSay(Exception):
+    """Raised by a source that cannot answer now; the lookup becomes `Unavailable(str(error))`."""

@@ -1,0 +1,192 @@
+"""One lookup from key to answer: question, memory, sources, the row, the answer.
+
+The rule: `answer_now` never waits, so a hit is answered inside the connection's `data_received`;
+`answer` may wait, for no longer than the deadline. Both end in the same row and the same answer.
+However many clients ask one key at once, the sources are asked once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mailmaps.maps import search
+from mailmaps.maps.answer import NOT_FOUND, Answer, CannotSay, Found, Unavailable
+from mailmaps.maps.cache import NO_ROW, Cache, Row
+from mailmaps.maps.sources import Rows, Source
+from mailmaps.maps.tables import TableKind
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How an answer came about, for `mailmaps explain`.
+
+    `said_by` is "cache", "memory" (a held table), "database" or "rule" (answered unasked).
+    """
+
+    candidates: tuple[str, ...]
+    row: Row | None
+    said_by: str
+    answer: Answer
+
+
+class Table:
+    """One table: its kind, its sources in order, and what is remembered of them."""
+
+    def __init__(
+        self,
+        kind: TableKind,
+        sources: Sequence[Source],
+        rules: search.Rules,
+        cache: Cache,
+        deadline: float,
+    ) -> None:
+        self.kind = kind
+        self.sources = tuple(sources)
+        self._bare_sources = tuple(s for s in self.sources if s.bare_keys or kind.bare_keys)
+        self._rules = rules
+        self._propagate = kind.propagates in rules.propagate_unmatched_extensions
+        self._cache = cache
+        self._deadline = deadline
+        self._asked: dict[tuple[str, ...], asyncio.Task[Row]] = {}
+        self._epoch = 0
+        self._trouble = ""
+
+    def forget(self) -> None:
+        """Drop what is remembered; answers to queries already on their way are not remembered either."""
+        self._epoch += 1
+        self._cache.clear()
+
+    def answer_now(self, key: bytes) -> Answer | None:
+        """Answer without waiting, or None when the sources have to be asked."""
+        question = self._question(key)
+        if question is None:
+            return NOT_FOUND
+        row = self._cache.get(question.candidates) or self._known(question)
+        return None if row is None else self._answer(question, row)
+
+    async def answer(self, key: bytes) -> Answer:
+        """Answer within the deadline; any failure to find out is `Unavailable`."""
+        question = self._question(key)
+        if question is None:
+            return NOT_FOUND
+        try:
+            row = self._cache.get(question.candidates) or self._known(question)
+            return self._answer(question, row or await self._asked_row(question))
+        except CannotSay as error:
+            self._note_trouble(str(error))
+            return Unavailable(str(error))
+
+    async def explain(self, key: bytes) -> Explanation:
+        """Answer like `answer`, and say how."""
+        question = self._question(key)
+        if question is None:
+            return Explanation((), None, "rule", NOT_FOUND)
+        try:
+            said_by, row = "cache", self._cache.get(question.candidates)
+            if row is None:
+                said_by, row = "memory", self._known(question)
+            if row is None:
+                said_by, row = "database", await self._asked_row(question)
+        except CannotSay as error:
+            return Explanation(question.candidates, None, said_by, Unavailable(str(error)))
+        return Explanation(question.candidates, row, said_by, self._answer(question, row))
+
+    def _question(self, key: bytes) -> search.Question | None:
+        """Take the key apart. None: no address or domain looks like this, so nothing can be found.
+
+        PostgreSQL holds neither NUL nor ill-formed UTF-8, and Postfix itself never asks either of a
+        `pgsql:` table (src/util/dict_utf8.c:144-152).
+        """
+        try:
+            text = key.decode()
+        except UnicodeDecodeError:
+            return None
+        if not text or "\0" in text or not self._sources_for(text):
+            return None
+        return self.kind.walk(text, self._rules)
+
+    def _sources_for(self, key: str) -> tuple[Source, ...]:
+        return self.sources if "@" in key else self._bare_sources
+
+    def _known(self, question: search.Question) -> Row | None:
+        """The row, when every source that could overrule it answers from memory."""
+        rows: list[Rows] = []
+        sources = self._sources_for(question.candidates[0])
+        for source in sources:
+            known = source.known(question.candidates)
+            if known is None:
+                return None
+            rows.append(known)
+        return self._choose(question, sources, rows)
+
+    def _note_trouble(self, trouble: str) -> None:
+        """Log why the table cannot say, and that it can again: once each, not once a lookup."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            if trouble:
+                log.error("table=%s: cannot say: %s", self.kind.name, trouble)
+            else:
+                log.warning("table=%s: answers again", self.kind.name)
+
+    async def _asked_row(self, question: search.Question) -> Row:
+        """The row from the sources; joins the query that is already on its way for this key."""
+        candidates = question.candidates
+        task = self._asked.get(candidates)
+        if task is None:
+            task = asyncio.ensure_future(self._ask(question))
+            self._asked[candidates] = task
+            task.add_done_callback(lambda done: self._finished(candidates, done))
+        return await asyncio.shield(task)  # one client that hangs up must not cancel it for the others
+
+    def _finished(self, candidates: tuple[str, ...], task: asyncio.Task[Row]) -> None:
+        del self._asked[candidates]
+        if not task.cancelled():
+            task.exception()  # read here, so that a failure nobody waits for any more is not reported
+
+    async def _ask(self, question: search.Question) -> Row:
+        epoch = self._epoch
+        sources = self._sources_for(question.candidates[0])
+        try:
+            async with asyncio.timeout(self._deadline):
+                rows = [await source.fetch(question.candidates) for source in sources]
+        except TimeoutError as error:
+            raise CannotSay(f"no answer from the database within {self._deadline:g} s") from error
+        self._note_trouble("")
+        row = self._choose(question, sources, rows)
+        if epoch == self._epoch:
+            self._cache.put(question.candidates, row)
+        return row
+
+    def _choose(self, question: search.Question, sources: Sequence[Source], rows: Sequence[Rows]) -> Row:
+        """First candidate wins, and for one candidate the first source that knows it."""
+        for index, candidate in enumerate(question.candidates):
+            known = [
+                (source.name, found[candidate])
+                for source, found in zip(sources, rows, strict=True)
+                if candidate in found
+            ]
+            if not known:
+                continue
+            if self.kind.union:
+                merged = dict.fromkeys(value for _, values in known for value in values)
+                return Row(index, tuple(merged), ", ".join(name for name, _ in known))
+            return Row(index, known[0][1], known[0][0])
+        return NO_ROW
+
+    def _answer(self, question: search.Question, row: Row) -> Answer:
+        if not row.values:
+            return NOT_FOUND
+        if not self.kind.propagates:
+            return Found(",".join(row.values))
+        value = search.put_back(question, row.index, row.values, self._propagate)
+        if value is None:
+            log.warning(
+                "table=%s key=%r: no address in the result", self.kind.name, question.candidates[row.index]
+            )
+            return Unavailable("the result holds no address")
+        return Found(value)

@@ -1,0 +1,34 @@
+"""Where the rows of a table come from, as the lookup sees it.
+
+Rows map a candidate key to its values. A key that is missing is not known here and the search goes
+on; a key with no values (`()`) is known and answers nothing: the search ends there, not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+Rows = Mapping[str, tuple[str, ...]]
+
+
+class Source(Protocol):
+    """One source of one table (`builtin`, `view:schema.name`, ...).
+
+    Whoever implements it may answer from memory (`known`) or must ask (`fetch`); both speak of folded
+    candidate keys and never of how they were found.
+    """
+
+    @property
+    def name(self) -> str:
+        """The source as the settings spell it."""
+
+    @property
+    def bare_keys(self) -> bool:
+        """Whether a key without `@` may be asked even where the table's kind says it means nothing."""
+
+    def known(self, candidates: Sequence[str]) -> Rows | None:
+        """Answer from memory and without waiting, or None when the source has to be asked."""
+
+    async def fetch(self, candidates: Sequence[str]) -> Rows:
+        """Ask for all candidates at once. Raises `CannotSay` when nobody can answer now."""

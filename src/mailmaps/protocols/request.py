@@ -1,0 +1,45 @@
+"""What a codec hands to the service, and how it says that the bytes make no sense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mailmaps.maps.answer import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One lookup: the name of a table and the key in the bytes the client means by it."""
+
+    table: str
+    key: bytes
+
+
+class ProtocolError(Exception):
+    """The client does not speak this protocol; send `reply`, if any, then close the connection.
+
+    `requests` are those that were complete before the trouble; they are answered first.
+    """
+
+    def __init__(self, reason: str, reply: bytes, requests: list[Request]) -> None:
+        super().__init__(reason)
+        self.reply = reply
+        self.requests = requests
+
+
+class Codec(Protocol):
+    """One client's half of a protocol; every connection has one of its own."""
+
+    @property
+    def name(self) -> str:
+        """The protocol, as logs and `mailmaps status` call it."""
+
+    def feed(self, data: bytes) -> list[Request]:
+        """Take what arrived and return the requests now complete. Raises `ProtocolError` only."""
+
+    def encode(self, request: Request, answer: Answer) -> bytes:
+        """The reply to `request`."""
+
+    def encode_no_table(self, request: Request) -> bytes:
+        """The reply to a request that names a table we do not have."""

@@ -1,0 +1,85 @@
+"""Imports run one way: cli -> daemon -> edge -> config -> services -> pure.
+
+The modules are read with `ast`, never imported, so that an import inside a function counts too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src"
+
+# From the top down; a module may import from its own layer's packages and from layers below it.
+LAYERS = (
+    ("mailmaps.cli", "mailmaps.__main__"),
+    ("mailmaps.demo", "mailmaps.daemon"),
+    ("mailmaps.connection", "mailmaps.control", "mailmaps.listeners", "mailmaps.client", "mailmaps.database",
+     "mailmaps.postconf"),
+    ("mailmaps.config",),
+    ("mailmaps.maps.lookup", "mailmaps.maps.held"),
+    ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings"),
+    ("mailmaps",),
+)  # fmt: skip
+
+# Who alone may name a library.
+OWNERS = {
+    "asyncpg": "mailmaps.database",
+    "uvloop": "mailmaps.cli",
+    "click": "mailmaps.cli",
+    "pydantic": "mailmaps.config",
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def layer(module: str) -> int:
+    matches = [
+        (len(package), number)
+        for number, packages in enumerate(LAYERS)
+        for package in packages
+        if within(module, package)
+    ]
+    return max(matches)[1]
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(*pair, id=pair[0]) for pair in modules()])
+def test_no_upward_import(module: str, path: Path) -> None:
+    upward = [name for name in imports(path) if within(name, "mailmaps") and layer(name) < layer(module)]
+    assert upward == []
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(*pair, id=pair[0]) for pair in modules()])
+def test_a_library_has_one_owner(module: str, path: Path) -> None:
+    strangers = [
+        name
+        for name in imports(path)
+        for library, owner in OWNERS.items()
+        if within(name, library) and not within(module, owner)
+    ]
+    assert strangers == []
+
+
+def test_an_upward_import_would_be_seen() -> None:
+    assert layer("mailmaps.daemon.Daemon") < layer("mailmaps.maps.search")
+    assert layer("mailmaps.maps.lookup.Table") < layer("mailmaps.maps.search")
