@@ -30,7 +30,7 @@ from mailmaps.maps.cache import Cache
 from mailmaps.maps.held import HeldSource
 from mailmaps.maps.lookup import Table
 from mailmaps.maps.search import Rules
-from mailmaps.maps.sources import Source
+from mailmaps.maps.sources import Source, view_of
 from mailmaps.maps.tables import KINDS, TableKind
 from mailmaps.protocols import tcp_table
 from mailmaps.protocols.request import Codec
@@ -161,7 +161,7 @@ class Daemon:
         replace = {}
         if builtin and kind.name == "transport_maps" and self._settings.delivery != "virtual":
             replace = {DELIVERY_OF_OURS: self._settings.delivery}
-        view = f"mailmaps.{kind.name}" if builtin else name.removeprefix("view:")
+        view = view_of(kind.name, name)
         source = ViewSource(self._pool, view, name=name, bare_keys=not builtin, replace=replace)
         if not kind.held:
             return source
@@ -225,7 +225,11 @@ def rules(settings: Settings) -> Rules:
         mydestination=frozenset(name.casefold() for name in postfix.mydestination),
         parent_domain_matches_subdomains=frozenset(postfix.parent_domain_matches_subdomains),
         smtputf8_enable=postfix.smtputf8_enable,
-        local_addresses=frozenset(f"[{ip}]" for ip in postfix.inet_interfaces + postfix.proxy_interfaces),
+        local_addresses=frozenset(
+            literal
+            for address in postfix.inet_interfaces + postfix.proxy_interfaces
+            for literal in (f"[{address}]", f"[ipv6:{address}]")
+        ),
     )
 
 

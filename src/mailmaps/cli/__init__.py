@@ -6,6 +6,8 @@ import click
 
 from mailmaps import __version__
 from mailmaps.cli.ask import explain, query
+from mailmaps.cli.check import check
+from mailmaps.cli.postfix import postfix_config, print_config
 from mailmaps.cli.serve import serve
 
 
@@ -15,5 +17,5 @@ def main() -> None:
     """Answer Postfix's and Dovecot's questions from PostgreSQL."""
 
 
-for command in (serve, query, explain):
+for command in (serve, query, explain, check, print_config, postfix_config):
     main.add_command(command)

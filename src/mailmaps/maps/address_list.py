@@ -24,18 +24,14 @@ def addresses(value: str) -> list[str]:
     return _Parser(_tokens(value)).addresses()
 
 
-def append_extension(value: str, extension: str) -> str | None:
+def append_extension(value: str, extension: str) -> str:
     """Put `extension` back into every address of `value` (mail_addr_crunch.c:108-128).
 
-    Returns a comma-separated list in external form, or None when `value` holds no address, which is a
-    temporary error in Postfix (mail_addr_map.c:172-177). An address without `@` gets the extension at
-    its end: Postfix appends `@$myorigin` afterwards; one with only a `%` is `user%domain`, which
-    Postfix rewrites to `user@domain` (allow_percent_hack).
+    Returns a comma-separated list in external form, empty when `value` holds no address. An address
+    without `@` gets the extension at its end: Postfix appends `@$myorigin` afterwards; one with only
+    a `%` is `user%domain`, which Postfix rewrites to `user@domain` (allow_percent_hack).
     """
-    found = addresses(value)
-    if not found:
-        return None
-    return ",".join(quote(_insert(address, extension)) for address in found)
+    return ",".join(quote(_insert(address, extension)) for address in addresses(value))
 
 
 def _insert(address: str, extension: str) -> str:

@@ -57,8 +57,9 @@ class Table:
         self._trouble = ""
 
     def forget(self) -> None:
-        """Drop what is remembered; answers to queries already on their way are not remembered either."""
+        """Drop what is remembered; a query already on its way is neither remembered nor joined."""
         self._epoch += 1
+        self._asked.clear()
         self._cache.clear()
 
     def answer_now(self, key: bytes) -> Answer | None:
@@ -144,7 +145,8 @@ class Table:
         return await asyncio.shield(task)  # one client that hangs up must not cancel it for the others
 
     def _finished(self, candidates: tuple[str, ...], task: asyncio.Task[Row]) -> None:
-        del self._asked[candidates]
+        if self._asked.get(candidates) is task:
+            del self._asked[candidates]
         if not task.cancelled():
             task.exception()  # read here, so that a failure nobody waits for any more is not reported
 
@@ -183,10 +185,4 @@ class Table:
             return NOT_FOUND
         if not self.kind.propagates:
             return Found(",".join(row.values))
-        value = search.put_back(question, row.index, row.values, self._propagate)
-        if value is None:
-            log.warning(
-                "table=%s key=%r: no address in the result", self.kind.name, question.candidates[row.index]
-            )
-            return Unavailable("the result holds no address")
-        return Found(value)
+        return Found(search.put_back(question, row.index, row.values, self._propagate))

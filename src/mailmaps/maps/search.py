@@ -106,13 +106,14 @@ def domain_list_walk(key: str, rules: Rules) -> Question:
     return Question(_folded(_parents(key, dotted=dotted), rules))
 
 
-def put_back(question: Question, index: int, values: tuple[str, ...], propagate: bool) -> str | None:
+def put_back(question: Question, index: int, values: tuple[str, ...], propagate: bool) -> str:
     """Make the virtual alias result out of the row that candidate `index` found.
 
     What mail_addr_map.c does after a FIXED table: `@other` gets the local part that was asked, and the
-    extension that the search cut off is appended to every address. None means that a value holds no
-    address, a temporary error there. A target `@other` beside others is completed on its own (Postfix
-    glues the whole list into one broken address, which nobody can want).
+    extension that the search cut off is appended to every address. A target `@other` beside others is
+    completed on its own (Postfix glues the whole list into one broken address, which nobody can want).
+    A result without any address goes out as it is: smtpd(8) takes it for a known recipient, cleanup(8)
+    for a temporary error (mail_addr_map.c:172-177), as with `pgsql:`.
     """
     stripped = question.stripped[index]
     user = question.local_part.removesuffix(question.extension) if stripped else question.local_part
@@ -123,8 +124,7 @@ def put_back(question: Question, index: int, values: tuple[str, ...], propagate:
     if not extension:
         return ",".join(targets)
     extended = [append_extension(target, extension) for target in targets]
-    found = [target for target in extended if target is not None]
-    return ",".join(found) if found else None
+    return ",".join(target for target in extended if target) or ",".join(values)
 
 
 def _address_question(key: str, rules: Rules, forms: Callable[[str], Iterator[str]]) -> Question:

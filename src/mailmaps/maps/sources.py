@@ -12,6 +12,11 @@ from typing import Protocol
 Rows = Mapping[str, tuple[str, ...]]
 
 
+def view_of(table: str, source: str) -> str:
+    """The view (schema.name) that a source of the settings stands for."""
+    return f"mailmaps.{table}" if source == "builtin" else source.removeprefix("view:")
+
+
 class Source(Protocol):
     """One source of one table (`builtin`, `view:schema.name`, ...).
 

@@ -1,0 +1,49 @@
+"""The database's part of `mailmaps check`: can we connect, and does every query of the daemon work?"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from mailmaps.config.load import SettingsError
+from mailmaps.config.settings import Settings
+from mailmaps.database.connect import ConnectError, connect, reason
+from mailmaps.database.views import ViewSource
+from mailmaps.findings import Finding, Level
+from mailmaps.maps.sources import view_of
+
+if TYPE_CHECKING:
+    from mailmaps.database.connect import Connection
+
+# A key that nobody has: RFC 2606 reserves .invalid. The query is prepared, planned and run all the same.
+PROBE = "mailmaps-check@mailmaps-check.invalid"
+
+
+async def database_findings(settings: Settings) -> list[Finding]:
+    """Connect as the daemon does and try everything it will ask."""
+    try:
+        connection = await connect(settings.database, statement_timeout=settings.database.lookup_deadline)
+    except (ConnectError, SettingsError) as error:
+        return [Finding(Level.ERROR, "database", str(error), "is it up, and are dsn and password right?")]
+    try:
+        version = await connection.fetchval("SHOW server_version")
+        findings = [Finding(Level.OK, "database", f"PostgreSQL {version} answers")]
+        for name, table in settings.tables.items():
+            findings += [await _query_finding(connection, name, source) for source in table.sources]
+        return findings
+    finally:
+        with suppress(OSError, asyncpg.InterfaceError):  # it is of no use any more either way
+            await connection.close(timeout=settings.database.connect_timeout)
+
+
+async def _query_finding(connection: Connection, table: str, source: str) -> Finding:
+    subject = f"tables.{table} {source}"
+    view = ViewSource(connection, view_of(table, source), name=source, bare_keys=False)
+    try:
+        await view.fetch([PROBE])
+    except asyncpg.PostgresError as error:
+        remedy = "mailmaps schema status" if source == "builtin" else "does the view have key and value?"
+        return Finding(Level.ERROR, subject, reason(error), remedy)
+    return Finding(Level.OK, subject, "can be asked")

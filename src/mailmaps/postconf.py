@@ -1,0 +1,161 @@
+"""What Postfix's own settings are, as `postconf` tells them, in the types of our [postfix] section.
+
+`postconf -x` gives the value in force with `$name` expanded; `postconf -P` the `-o name=value` of
+master.cf, which one service may have to itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 20.0  # postconf answers in milliseconds; NSS or a dead mount may not
+
+
+class PostconfError(Exception):
+    """postconf is not there or refuses; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostfixValues:
+    """`values` by parameter in the types of our settings, and `notes` on what could not be taken over."""
+
+    values: dict[str, Value]
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """`-o parameter=value` of one master.cf service ("submission/inet")."""
+
+    service: str
+    parameter: str
+    value: str
+
+
+def read(config_dir: Path | None = None) -> PostfixValues:
+    """The parameters that a search needs. Raises `PostconfError`."""
+    raw = _parse(_postconf(config_dir, "-x", *_CONVERTERS))
+    notes: list[str] = []
+    converted = {name: _CONVERTERS[name](raw[name], notes) for name in _CONVERTERS if name in raw}
+    return PostfixValues({name: v for name, v in converted.items() if v is not None}, notes)
+
+
+def overrides(config_dir: Path | None = None) -> list[Override]:
+    """Where master.cf gives one service another value for such a parameter. Raises `PostconfError`."""
+    found: list[Override] = []
+    for name, value in _parse(_postconf(config_dir, "-P")).items():
+        service, _, parameter = name.rpartition("/")
+        if parameter in _CONVERTERS:
+            found.append(Override(service, parameter, value))
+    return found
+
+
+def _postconf(config_dir: Path | None, *arguments: str) -> str:
+    where = ["-c", str(config_dir)] if config_dir is not None else []
+    try:
+        done = subprocess.run(
+            ["postconf", *where, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise PostconfError("postconf is not installed here") from None
+    except subprocess.TimeoutExpired:
+        raise PostconfError(f"postconf gave no answer within {SECONDS:g} s") from None
+    if done.returncode != 0:
+        raise PostconfError(f"postconf failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _parse(output: str) -> dict[str, str]:
+    pairs = (line.partition(" =") for line in output.splitlines())
+    return {name: value.strip() for name, equals, value in pairs if equals}
+
+
+def _words(value: str) -> list[str]:
+    return list(dict.fromkeys(value.replace(",", " ").split()))
+
+
+def _text(value: str, notes: list[str]) -> str:
+    return value
+
+
+def _yes(value: str, notes: list[str]) -> bool:
+    return value == "yes"
+
+
+def _list(value: str, notes: list[str]) -> list[str]:
+    return _words(value)
+
+
+def _origin(value: str, notes: list[str]) -> str:
+    """myorigin may name a file whose first line is the domain (postconf(5), Debian's /etc/mailname)."""
+    if not value.startswith("/"):
+        return value
+    try:
+        lines = Path(value).read_text().split()
+    except OSError as error:
+        notes.append(f"myorigin is in {value}, which cannot be read: {error.strerror}")
+        return ""
+    return lines[0] if lines else ""
+
+
+def _destinations(value: str, notes: list[str]) -> list[str]:
+    words = _words(value)
+    plain = [word for word in words if not ("/" in word or ":" in word or word.startswith("!"))]
+    if len(plain) < len(words):
+        notes.append(
+            "mydestination names files, tables or exclusions, which cannot be taken over: "
+            + " ".join(word for word in words if word not in plain)
+        )
+    return plain
+
+
+def _addresses(value: str, notes: list[str]) -> list[str] | None:
+    """None for "all" and host names: only bare local parts of user@[address] depend on them."""
+    try:
+        return [str(ipaddress.ip_address(word)) for word in _words(_LOOPBACK.get(value, value))]
+    except ValueError:
+        return None
+
+
+_LOOPBACK = {"loopback-only": "127.0.0.1 ::1"}
+
+Value = str | bool | list[str]
+
+_CONVERTERS: dict[str, Callable[[str, list[str]], Value | None]] = {
+    "recipient_delimiter": _text,
+    "owner_request_special": _yes,
+    "double_bounce_sender": _text,
+    "propagate_unmatched_extensions": _list,
+    "myorigin": _origin,
+    "mydestination": _destinations,
+    "inet_interfaces": _addresses,
+    "proxy_interfaces": _addresses,
+    "parent_domain_matches_subdomains": _list,
+    "smtputf8_enable": _yes,
+}
+
+
+def difference(parameter: str, ours: object, theirs: object) -> str | None:
+    """Say how our setting differs from Postfix's, or None. Order does not matter in lists."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        same = {word.lower() for word in ours} == {word.lower() for word in theirs}
+    elif parameter == "myorigin":
+        same = str(ours).lower() == str(theirs).lower()
+    else:
+        same = ours == theirs
+    return None if same else f"Postfix has {_show(theirs)}, mailmaps {_show(ours)}"
+
+
+def convert(parameter: str, value: str) -> Value | None:
+    """A raw value of postconf in the type of our setting; None where it cannot be taken over."""
+    return _CONVERTERS[parameter](value, [])
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(value) if isinstance(value, list) and value else f'"{value}"' if value else "nothing"

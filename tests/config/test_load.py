@@ -1,0 +1,127 @@
+"""Wrong settings: every problem at once, with file, line and path, and never a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailmaps.config import SettingsError, load, parse
+from mailmaps.config.edit import set_values
+from mailmaps.config.locate import line_of
+from mailmaps.config.secrets import ENVIRONMENT, database_password
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse(text, "m.toml")
+    return caught.value.problems
+
+
+def test_everything_wrong_is_said_at_once_with_its_line() -> None:
+    text = """
+[database]
+passwrod = "s3cret"
+connections = "4"
+
+[tables.virtual_alias_maps]
+sources = [
+  "builtin",
+  "nonsense s3cret",
+]
+[tables.no_such_table]
+[cache]
+ttl = -1
+"""
+    found = problems(text)
+    assert "m.toml:4: database.connections: should be a valid integer" in found
+    assert "m.toml:3: database.passwrod: there is no such setting" in found
+    assert any(line.startswith("m.toml:7: tables.virtual_alias_maps.sources: not a source") for line in found)
+    assert any(line.startswith("m.toml:11: tables.no_such_table: no such table") for line in found)
+    assert any(line.startswith("m.toml:13: cache.ttl: ") for line in found)
+    assert "s3cret" not in "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x =", "m.toml: "),
+        ('delivery = "dovecot"', "m.toml:1: delivery: "),
+        (
+            '[socketmap]\ninet = "localhost:1"',
+            "m.toml:2: socketmap.inet: the address before the port must be numeric",
+        ),
+        ('[socketmap]\ninet = "0.0.0.0:17020"', "socketmap.inet is not a loopback address"),
+        ('[socketmap]\ninet = "127.0.0.1:17011"', "the same endpoint"),
+        ('[socketmap]\nmode = "rw"', "m.toml:2: socketmap.mode: not an octal mode"),
+        ('[control]\nunix = "relative"', "m.toml:2: control.unix: a socket needs an absolute path"),
+        (f'[control]\nunix = "/{"x" * 107}"', "at most 107 bytes"),
+        ('[listen]\nallow_networks = ["192.0.2.1/24"]', "m.toml:2: listen.allow_networks: "),
+        ("tables = 4", "m.toml:1: tables: "),
+    ],
+)
+def test_problems(text: str, said: str) -> None:
+    assert said in "\n".join(problems(text))
+
+
+def test_a_public_address_with_networks_is_fine() -> None:
+    settings = parse('[listen]\nallow_networks = ["192.0.2.0/24"]\n[socketmap]\ninet = "0.0.0.0:17020"')
+    assert settings.socketmap.inet == "0.0.0.0:17020"
+
+
+def test_a_table_mentioned_keeps_its_default_endpoint() -> None:
+    settings = parse('[tables.virtual_uid_maps]\nsources = ["view:public.uids"]')
+    assert settings.tables["virtual_uid_maps"].tcp == "127.0.0.1:17015"
+    assert settings.tables["virtual_gid_maps"].tcp == "127.0.0.1:17016"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="none.toml: No such file"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9")
+    with pytest.raises(SettingsError, match="latin.toml: not UTF-8"):
+        load(tmp_path / "latin.toml")
+
+
+def test_lines_are_found_behind_multi_line_values() -> None:
+    text = 'a = """\n[cache]\nttl = 1\n"""\nb = [\n "x = 1",\n]\n[cache]\n"ttl" = 5\nsize.x = 3\n'
+    assert line_of(text, ("cache", "ttl")) == 9
+    assert line_of(text, ("cache",)) == 8
+    assert line_of(text, ("cache", "size", "x")) == 10
+    assert line_of(text, ("cache", "nothing")) == 8
+    assert line_of(text, ("nothing",)) is None
+
+
+def test_values_are_set_and_everything_else_stays() -> None:
+    text = '# top\n[postfix]\n# about\nmyorigin = "" # was\nmydestination = [\n  "a",\n]\n[cache]\nttl = 1\n'
+    changed = set_values(text, "postfix", {"mydestination": '["b"]', "myorigin": '"x"', "new": "true"})
+    assert changed == (
+        '# top\n[postfix]\nnew = true\n# about\nmyorigin = "x"\nmydestination = ["b"]\n[cache]\nttl = 1\n'
+    )
+    assert set_values("a = 1\n", "postfix", {"b": "2"}) == "a = 1\n\n[postfix]\nb = 2\n"
+
+
+def test_passwords_are_found_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    assert database_password("") is None
+    monkeypatch.setenv(ENVIRONMENT, "from-environment")
+    secret = database_password("")
+    assert secret is not None
+    assert secret.reveal() == "from-environment"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "database-password").write_text("from-credential\n")
+    secret = database_password("")
+    assert secret is not None
+    assert secret.reveal() == "from-credential"
+    (tmp_path / "file").write_text("from-file\nsecond line\n")
+    secret = database_password(str(tmp_path / "file"))
+    assert secret is not None
+    assert secret.reveal() == "from-file"
+    assert "from-file" not in repr(secret) + str(secret)
+    with pytest.raises(SettingsError, match=r"none\): No such file"):
+        database_password(str(tmp_path / "none"))
+
+
+def test_the_dsn_is_not_in_the_repr_of_the_settings() -> None:
+    assert "s3cret" not in repr(parse('[database]\ndsn = "postgresql://u:s3cret@127.0.0.1/mail"'))

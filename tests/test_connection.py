@@ -1,0 +1,185 @@
+"""One client, with a fake transport: order, hits without an event loop, misses, back-pressure, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from mailmaps.connection import MOST_WAITING, Connection
+from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
+from mailmaps.protocols.socketmap import Socketmap
+from mailmaps.protocols.tcp_table import TcpTable
+
+
+class FakeTransport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.reading = True
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closed
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    @property
+    def text(self) -> bytes:
+        return b"".join(self.written)
+
+
+class FakeTable:
+    """Knows keys beginning with "hit"; others wait for the gate."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.fault: Exception | None = None
+
+    def answer_now(self, key: bytes) -> Answer | None:
+        return Found(key.decode()) if key.startswith(b"hit") else None
+
+    async def answer(self, key: bytes) -> Answer:
+        if key.startswith(b"hit"):
+            return Found(key.decode())
+        await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        return NOT_FOUND
+
+
+def connected(table: FakeTable) -> tuple[Connection, FakeTransport]:
+    transport = FakeTransport()
+    connection = Connection(TcpTable("t"), {"t": table})
+    connection.connection_made(transport)
+    return connection, transport
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_hits_need_no_event_loop_and_go_out_in_one_write() -> None:
+    connection, transport = connected(FakeTable())
+    connection.data_received(b"get hit1\nget hit2\nget hi")
+    connection.data_received(b"t3\n")
+    assert transport.written == [b"200 hit1\n200 hit2\n", b"200 hit3\n"]
+
+
+async def test_replies_keep_the_order_of_the_requests() -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
+    connection.data_received(b"get hit1\nget miss\nget hit2\n")
+    connection.data_received(b"get hit3\n")
+    await settle()
+    assert transport.text == b"200 hit1\n"
+    table.gate.set()
+    await settle()
+    assert transport.text == b"200 hit1\n500 not%20found\n200 hit2\n200 hit3\n"
+    connection.data_received(b"get hit4\n")
+    assert transport.written[-1] == b"200 hit4\n", "back on the fast path"
+
+
+async def test_what_makes_no_sense_is_answered_last_and_closes() -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
+    connection.data_received(b"get miss\nnonsense\nget hit\n")
+    connection.data_received(b"get hit\n")
+    table.gate.set()
+    await settle()
+    assert transport.text.startswith(b"500 not%20found\n400 ")
+    assert transport.text.count(b"\n") == 2
+    assert transport.is_closing()
+
+
+def test_an_unknown_socketmap_name_is_answered_and_the_connection_stays() -> None:
+    transport = FakeTransport()
+    connection = Connection(Socketmap(), {"t": FakeTable()})
+    connection.connection_made(transport)
+    connection.data_received(b"5:x key,5:t hit,")
+    assert transport.text == b"15:PERM no table x,6:OK hit,"
+    assert not transport.is_closing()
+
+
+async def test_a_client_that_pipelines_without_end_is_not_read_from() -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
+    connection.data_received(b"get miss\n" * MOST_WAITING)
+    assert not transport.is_reading()
+    table.gate.set()
+    for _ in range(MOST_WAITING):
+        await settle()
+    assert transport.is_reading()
+    assert transport.text.count(b"\n") == MOST_WAITING
+
+
+async def test_a_client_that_does_not_read_is_not_read_from() -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
+    connection.pause_writing()
+    assert not transport.is_reading()
+    connection.data_received(b"get miss1\nget miss2\n")
+    table.gate.set()
+    await settle()
+    assert transport.text.count(b"\n") == 1
+    connection.resume_writing()
+    await settle()
+    assert transport.is_reading()
+    assert transport.text.count(b"\n") == 2
+
+
+async def test_draining_answers_what_was_asked_and_takes_no_more() -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
+    connection.data_received(b"get miss\n")
+    connection.drain()
+    assert not transport.is_closing()
+    connection.data_received(b"get hit\n")
+    table.gate.set()
+    await settle()
+    assert transport.text == b"500 not%20found\n"
+    assert transport.is_closing()
+    idle, idle_transport = connected(table)
+    idle.drain()
+    assert idle_transport.is_closing()
+
+
+async def test_a_fault_of_ours_is_cannot_say(caplog: pytest.LogCaptureFixture) -> None:
+    table = FakeTable()
+    table.fault = RuntimeError("a bug")
+    table.gate.set()
+    connection, transport = connected(table)
+    with caplog.at_level(logging.ERROR):
+        connection.data_received(b"get miss\n")
+        await settle()
+    assert transport.text == TcpTable("t").encode(None, Unavailable("internal error"))  # type: ignore[arg-type]
+    assert "a bug" in caplog.text
+
+
+async def test_a_client_that_leaves_stops_its_worker() -> None:
+    gone: list[Connection] = []
+    transport = FakeTransport()
+    connection = Connection(TcpTable("t"), {"t": FakeTable()}, gone.append)
+    connection.connection_made(transport)
+    connection.data_received(b"get miss\n")
+    await settle()
+    connection.connection_lost(None)
+    await settle()
+    assert gone == [connection]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
