@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from mailmaps.connection import MOST_WAITING, Connection
+from mailmaps.connection import MOST_AT_ONCE, MOST_WAITING, Connection
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
 from mailmaps.protocols.socketmap import Socketmap
 from mailmaps.protocols.tcp_table import TcpTable
@@ -142,6 +142,19 @@ async def test_a_client_that_does_not_read_is_not_read_from() -> None:
     await settle()
     assert transport.is_reading()
     assert transport.text.count(b"\n") == 2
+
+
+async def test_short_requests_for_long_replies_do_not_fill_the_memory() -> None:
+    connection, transport = connected(FakeTable())
+    connection.data_received((b"get hit" + b"x" * 1000 + b"\n") * 200)
+    assert MOST_AT_ONCE <= len(transport.text) < MOST_AT_ONCE + 2000
+    connection.pause_writing()
+    await settle()
+    assert len(transport.text) < MOST_AT_ONCE + 4000
+    connection.resume_writing()
+    for _ in range(200):
+        await settle()
+    assert transport.text.count(b"\n") == 200
 
 
 async def test_draining_answers_what_was_asked_and_takes_no_more() -> None:

@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 # Postfix has one request outstanding. A client that pipelines is not read from while this many wait.
 MOST_WAITING = 256
 
+# A segment of short requests can ask for replies a thousand times its size. Beyond this much at once,
+# the worker goes on, at the pace at which the client reads.
+MOST_AT_ONCE = 64 * 1024
+
 
 class AnsweringTable(Protocol):
     """What a connection needs of a table (`mailmaps.maps.lookup.Table`)."""
@@ -104,11 +108,13 @@ class Connection(asyncio.Protocol):
     def _answer_hits(self, requests: list[Request]) -> list[Request]:
         """Write the replies to the leading requests that need no waiting; return the rest."""
         replies: list[bytes] = []
+        size = 0
         for request in requests:
-            reply = self._reply_now(request)
+            reply = self._reply_now(request) if size < MOST_AT_ONCE else None
             if reply is None:
                 break
             replies.append(reply)
+            size += len(reply)
         if replies:
             self._transport.write(b"".join(replies))
         return requests[len(replies) :]

@@ -110,7 +110,7 @@ class Cache(_Section):
     negative_ttl: SecondsOrOff = 5.0
     size: int = Field(default=100_000, ge=0)
     negative_size: int = Field(default=50_000, ge=0)
-    refresh: Seconds = 5.0
+    refresh: Seconds = 30.0
     max_stale: SecondsOrOff = 86_400.0
     max_stale_not_found: SecondsOrOff = 600.0
 

@@ -168,6 +168,10 @@ class Pool:
         except (ConnectError, SettingsError) as error:
             self._went_away(str(error))
             return False
+        except Exception:  # the keeper must live, or nobody would ever connect again
+            log.exception("connecting failed in a way we do not know")
+            self._went_away("internal error")
+            return False
         finally:
             self._tried.set()
         if self._away is not None:
