@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mailmaps import listeners
-from mailmaps.listeners import Acceptor, ListenError, UnixAccess, bind_inet, bind_unix
+from mailmaps.listeners import Acceptor, ListenError, Room, UnixAccess, bind_inet, bind_unix
 
 
 class Echo(asyncio.Protocol):
@@ -81,10 +81,10 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 async def test_only_the_allowed_networks_are_served(port: int, caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(bind_inet("127.0.0.1", port), Echo, loop, [ip_network("127.0.0.0/8")])
+    acceptor = Acceptor(bind_inet("127.0.0.1", port), Echo, Room(loop), loop, [ip_network("127.0.0.0/8")])
     assert await hello(port) == b"hello"
     acceptor.close()
-    acceptor = Acceptor(bind_inet("127.0.0.1", port), Echo, loop, [ip_network("192.0.2.0/24")])
+    acceptor = Acceptor(bind_inet("127.0.0.1", port), Echo, Room(loop), loop, [ip_network("192.0.2.0/24")])
     with caplog.at_level(logging.WARNING):
         assert await hello(port) == b""
     assert "refused a connection from 127.0.0.1" in caplog.text
@@ -122,7 +122,8 @@ async def test_at_the_descriptor_limit_accepting_pauses_with_one_line_and_resume
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     sock = FullSocket(bind_inet("127.0.0.1", port))
-    acceptor = Acceptor(sock, Echo, asyncio.get_running_loop())  # type: ignore[arg-type]
+    loop = asyncio.get_running_loop()
+    acceptor = Acceptor(sock, Echo, Room(loop), loop)  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING):
         waiting = asyncio.ensure_future(hello(port))
         while not sock.refused:

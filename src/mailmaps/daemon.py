@@ -24,7 +24,7 @@ from mailmaps.control import CommandError, ControlConnection
 from mailmaps.database.connect import connect
 from mailmaps.database.pool import Pool
 from mailmaps.database.views import ViewSource
-from mailmaps.listeners import Acceptor, IPNetwork, UnixAccess, bind_inet, bind_unix
+from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
 from mailmaps.maps.answer import CannotSay, Found, NotFound
 from mailmaps.maps.cache import Cache
 from mailmaps.maps.held import HeldSource
@@ -59,7 +59,7 @@ class Daemon:
         self._held: list[tuple[HeldSource, Callable[[], None]]] = []
         self._tables = {name: self._table(KINDS[name]) for name in settings.tables}
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
-        self._acceptors: list[Acceptor] = []
+        self._room: Room | None = None  # there from start() on
         self._connections: set[Connection] = set()
         self._refresher: asyncio.Task[None] | None = None
         self._all_closed: asyncio.Event | None = None  # set up by stop(), which waits for it
@@ -89,15 +89,16 @@ class Daemon:
         self._refresher = asyncio.ensure_future(self._keep_refreshing())
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
         loop = asyncio.get_running_loop()
+        self._room = Room(loop)
         for sock, factory in self._sockets:
-            self._acceptors.append(Acceptor(sock, factory, loop, networks))
+            Acceptor(sock, factory, self._room, loop, networks)
         log.info("ready: %d tables on %d endpoints", len(self._tables), len(self._sockets))
 
     async def stop(self) -> None:
         """Drain and close. Connections that take longer than `DRAIN` seconds are cut."""
-        for acceptor in self._acceptors:
-            await acceptor.started()
-            acceptor.close()
+        if self._room is not None:
+            await self._room.started()
+            self._room.close()
         await asyncio.sleep(LAST_READ)
         self._all_closed = asyncio.Event()
         for connection in list(self._connections):

@@ -32,6 +32,12 @@ ACCEPT_AT_ONCE = 64
 # Seconds until accepting is tried again after the descriptor limit was met.
 PAUSE = 1.0
 
+# Descriptors that must be free before accepting resumes: the database needs some to come back.
+RESERVE = 16
+
+# Seconds in which pauses that follow each other are not logged again.
+QUIET = 60.0
+
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -121,6 +127,74 @@ def _gid(name: str) -> int:
     return grp.getgrnam(name).gr_gid if name else -1
 
 
+class Room:
+    """Room for connections, shared by all acceptors of the process.
+
+    At the descriptor limit all of them pause; they resume when `RESERVE` descriptors are free again.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._acceptors: list[Acceptor] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._told = False
+        self._quiet_until = 0.0
+
+    def add(self, acceptor: Acceptor) -> None:
+        """Let `acceptor` accept from now on."""
+        self._acceptors.append(acceptor)
+        acceptor.resume()
+
+    def full(self, error: OSError) -> None:
+        """An acceptor met the limit: pause all, look again later."""
+        for acceptor in self._acceptors:
+            acceptor.pause()
+        now = self._loop.time()
+        if now >= self._quiet_until:
+            self._told, self._quiet_until = True, now + QUIET
+            log.error(
+                "accepting pauses: %s; clients wait in the queue (raise LimitNOFILE)",
+                os.strerror(error.errno or 0),
+            )
+        self._timer = self._loop.call_later(PAUSE, self._look_again)
+
+    def close(self) -> None:
+        """Accept no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    async def started(self) -> None:
+        """Wait for the connections that were accepted but have no protocol yet."""
+        await asyncio.gather(*(acceptor.started() for acceptor in self._acceptors))
+
+    def _look_again(self) -> None:
+        if not _descriptors_free(RESERVE):
+            self._timer = self._loop.call_later(PAUSE, self._look_again)
+            return
+        self._timer = None
+        if self._told:
+            self._told = False
+            log.warning("accepting resumes")
+        for acceptor in self._acceptors:
+            acceptor.resume()
+
+
+def _descriptors_free(count: int) -> bool:
+    taken: list[int] = []
+    try:
+        while len(taken) < count:
+            taken.append(os.dup(0 if not taken else taken[0]))
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+
+
 class Acceptor:
     """Accepts the connections of one listening socket and hands each to a new protocol.
 
@@ -131,22 +205,29 @@ class Acceptor:
         self,
         sock: socket.socket,
         factory: ProtocolFactory,
+        room: Room,
         loop: asyncio.AbstractEventLoop,
         allow_networks: Sequence[IPNetwork] = (),
     ) -> None:
         self._sock = sock
         self._factory = factory
+        self._room = room
         self._loop = loop
         self._allow_networks = allow_networks
         self._starting: set[asyncio.Task[None]] = set()
-        self._resume: asyncio.TimerHandle | None = None
-        loop.add_reader(sock.fileno(), self._accept)
+        room.add(self)
+
+    def resume(self) -> None:
+        """Accept from now on."""
+        self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def pause(self) -> None:
+        """Let clients wait in the backlog."""
+        self._loop.remove_reader(self._sock.fileno())
 
     def close(self) -> None:
         """Accept no more. A unix socket's path stays, for the next start to replace."""
-        if self._resume is not None:
-            self._resume.cancel()
-        self._loop.remove_reader(self._sock.fileno())
+        self.pause()
         self._sock.close()
 
     async def started(self) -> None:
@@ -162,7 +243,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                self._pause(error)
+                self._room.full(error)
                 return
             if self._allowed(address):
                 self._start(client)
@@ -183,30 +264,11 @@ class Acceptor:
         task.add_done_callback(self._starting.discard)
 
     async def _connect(self, client: socket.socket) -> None:
-        if client.family != socket.AF_UNIX:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds half-open peers
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            if client.family != socket.AF_UNIX:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds half-open peers
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(self._factory, client)
         except OSError as error:
             log.info("a client left before it was served: %s", error)
             client.close()
-
-    def _pause(self, error: OSError) -> None:
-        log.error(
-            "accepting pauses: %s; clients wait in the queue (raise LimitNOFILE)",
-            os.strerror(error.errno or 0),
-        )
-        self._loop.remove_reader(self._sock.fileno())
-        self._resume = self._loop.call_later(PAUSE, self._try_again)
-
-    def _try_again(self) -> None:
-        """Resume quietly if there is room for a connection again, else keep waiting."""
-        try:
-            os.close(os.dup(self._sock.fileno()))
-        except OSError:
-            self._resume = self._loop.call_later(PAUSE, self._try_again)
-            return
-        self._resume = None
-        log.warning("accepting resumes")
-        self._loop.add_reader(self._sock.fileno(), self._accept)

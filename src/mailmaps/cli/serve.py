@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 from pathlib import Path
 
@@ -28,7 +29,14 @@ def serve(config: Path) -> None:
         daemon.bind()
     except (ListenError, SettingsError) as error:
         raise Failure(str(error), EX_UNAVAILABLE) from None
+    raise_descriptor_limit()
     uvloop.run(daemon.serve())
+
+
+def raise_descriptor_limit() -> None:
+    """Use all the descriptors we may have: a busy Postfix holds hundreds of connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def log_to_stderr(level: str) -> None:

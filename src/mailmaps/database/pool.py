@@ -34,6 +34,11 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
 
+# What asyncpg raises on a connection that has just gone: InternalClientError comes when the server's
+# goodbye crosses our query.
+_BREAKS = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
 class _Broken(Exception):
     """The connection broke under the query; another may answer it."""
 
@@ -71,7 +76,7 @@ class Pool:
 
         A connection that breaks is no answer yet: the query reads only, so another connection is asked.
         """
-        for _ in range(2):
+        for _ in range(self._size + 1):  # all held ones may have died at once, unnoticed
             connection = await self._acquire()
             try:
                 return await self._fetch_on(connection, query, *arguments)
@@ -97,7 +102,7 @@ class Pool:
                 raise _Broken(reason(error)) from error
             self._release(connection)
             raise CannotSay(f"database: {reason(error)}") from error
-        except (OSError, asyncpg.InterfaceError) as error:
+        except _BREAKS as error:
             self._drop(connection)
             raise _Broken(reason(error)) from error
         except BaseException:  # cancelled in the middle: the connection is of no use to anybody
