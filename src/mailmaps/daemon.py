@@ -53,7 +53,7 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pool = Pool(
-            lambda: connect(settings.database, statement_timeout=settings.database.lookup_deadline),
+            lambda: connect(settings.database, for_lookups=True),
             settings.database.connections,
         )
         self._held: list[tuple[HeldSource, Callable[[], None]]] = []
@@ -122,8 +122,14 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        await self.start()
-        await ended.wait()
+        starting = asyncio.ensure_future(self.start())
+        ending = asyncio.ensure_future(ended.wait())
+        await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            starting.cancel()  # a database that hangs must not keep us from stopping
+        else:
+            await starting
+            await ending
         await self.stop()
 
     def _connection(self, codec: Callable[[], Codec]) -> Connection:
@@ -176,7 +182,10 @@ class Daemon:
     async def _keep_refreshing(self) -> None:
         while True:
             await asyncio.sleep(self._settings.cache.refresh)
-            await self._refresh_held()
+            try:
+                await self._refresh_held()
+            except Exception:  # the held tables must be refreshed for as long as we live
+                log.exception("refreshing the held tables failed in a way we do not know")
 
     async def _refresh_held(self) -> None:
         """Read the held tables anew; a failure is logged and the old rows stay."""

@@ -57,6 +57,15 @@ def test_candidates(walk: Walk, rules: Rules, key: str, candidates: tuple[str, .
     assert walk(key, rules).candidates == candidates
 
 
+def test_a_key_of_nothing_but_dots_asks_no_thousand_parents() -> None:
+    key = "u@" + "a." * 8000 + "example.com"
+    candidates = transport_walk(key, PLUS).candidates
+    assert candidates[:2] == (key, key[2:])
+    assert candidates[-2:] == (".example.com", ".com")
+    assert len(candidates) < 140
+    assert domain_list_walk(key[2:], PLUS).candidates[-2:] == ("example.com", "com")
+
+
 @pytest.mark.parametrize(
     ("key", "candidate", "values", "propagate", "result"),
     [

@@ -7,7 +7,9 @@ import click
 from mailmaps import __version__
 from mailmaps.cli.ask import explain, query
 from mailmaps.cli.check import check
+from mailmaps.cli.demo import demo
 from mailmaps.cli.postfix import postfix_config, print_config
+from mailmaps.cli.schema import schema
 from mailmaps.cli.serve import serve
 
 
@@ -17,5 +19,5 @@ def main() -> None:
     """Answer Postfix's and Dovecot's questions from PostgreSQL."""
 
 
-for command in (serve, query, explain, check, print_config, postfix_config):
+for command in (demo, serve, query, explain, check, schema, print_config, postfix_config):
     main.add_command(command)

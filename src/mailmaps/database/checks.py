@@ -10,6 +10,7 @@ import asyncpg
 from mailmaps.config.load import SettingsError
 from mailmaps.config.settings import Settings
 from mailmaps.database.connect import ConnectError, connect, reason
+from mailmaps.database.inspect import schema_findings
 from mailmaps.database.views import ViewSource
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.sources import view_of
@@ -24,7 +25,7 @@ PROBE = "mailmaps-check@mailmaps-check.invalid"
 async def database_findings(settings: Settings) -> list[Finding]:
     """Connect as the daemon does and try everything it will ask."""
     try:
-        connection = await connect(settings.database, statement_timeout=settings.database.lookup_deadline)
+        connection = await connect(settings.database, for_lookups=True)
     except (ConnectError, SettingsError) as error:
         return [Finding(Level.ERROR, "database", str(error), "is it up, and are dsn and password right?")]
     try:
@@ -32,7 +33,7 @@ async def database_findings(settings: Settings) -> list[Finding]:
         findings = [Finding(Level.OK, "database", f"PostgreSQL {version} answers")]
         for name, table in settings.tables.items():
             findings += [await _query_finding(connection, name, source) for source in table.sources]
-        return findings
+        return findings + await schema_findings(connection, settings)
     finally:
         with suppress(OSError, asyncpg.InterfaceError):  # it is of no use any more either way
             await connection.close(timeout=settings.database.connect_timeout)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from mailmaps.maps.address import fold, is_external, quote, quote_local_part, split_extension, unquote
 from mailmaps.maps.address_list import append_extension
 
+LONGEST_DOMAIN = 255  # octets, RFC 1035 2.3.4; characters are fewer
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -197,13 +199,19 @@ def _without_extension(internal: str, extension: str) -> str:
 
 
 def _parents(domain: str, *, dotted: bool) -> list[str]:
-    """sub.example.com, then .example.com, .com (dotted) or example.com, com."""
-    names = [domain]
+    """sub.example.com, then .example.com, .com (dotted) or example.com, com.
+
+    Parents over `LONGEST_DOMAIN` are left out: no domain is that long, and a key of 16 KiB of dots would
+    ask for 8000 of them.
+    """
+    names = [domain] if domain else []
     cut = domain.find(".", 1)
     while cut >= 0:
-        names.append(domain[cut if dotted else cut + 1 :])
-        cut = domain.find(".", cut + 1 if dotted else cut + 2)
-    return [name for name in names if name]
+        parent = cut if dotted else cut + 1
+        if parent < len(domain) and len(domain) - parent <= LONGEST_DOMAIN:
+            names.append(domain[parent:])
+        cut = domain.find(".", parent + 1)
+    return names
 
 
 def _folded(keys: list[str], rules: Rules) -> tuple[str, ...]:

@@ -1,0 +1,181 @@
+"""The schema's part of `mailmaps check`: does the database hold what the daemon's answers rest on?
+
+Asked with the daemon's own connection, so it reads only what `mailreader` may read; rows of tables
+closed to it come through the view `mailmaps.doubtful_rows`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from mailmaps.config.settings import Settings
+from mailmaps.database.connect import reason
+from mailmaps.database.sql_files import migrations
+from mailmaps.database.views import quote_name
+from mailmaps.findings import Finding, Level
+from mailmaps.maps.address import fold, is_external
+from mailmaps.maps.sources import view_of
+
+if TYPE_CHECKING:
+    from mailmaps.database.connect import Connection
+
+UPGRADE = "mailmaps schema upgrade, with a --dsn of the tables' owner"
+# Keys looked at in each view: enough to see a habit, cheap at any size.
+SAMPLE = 1000
+# Lines for one kind of doubt; the rest is counted.
+LISTED = 20
+# Milliseconds. `doubtful_rows` reads every address, about a second for 200,000.
+PATIENCE = 120_000
+# Tables whose keys are addresses, in external form or @domain.
+_ADDRESS_TABLES = {
+    "virtual_alias_maps",
+    "virtual_mailbox_maps",
+    "virtual_uid_maps",
+    "virtual_gid_maps",
+    "smtpd_sender_login_maps",
+    "relay_recipient_maps",
+}
+_HASHES = "public.user_accounts"
+# What the how-to's own uids.cf and gids.cf and other programs may still want to read.
+_HARMLESS = "username, uid, gid, email, mailbox, quota, active"
+
+
+async def schema_findings(connection: Connection, settings: Settings) -> list[Finding]:
+    """Return what is wrong with the schema, its settings, its views and its rows; OK lines included."""
+    try:
+        await connection.execute(f"SET statement_timeout = {PATIENCE}")
+        findings = await _contract_findings(connection, settings)
+        if any("builtin" in table.sources for table in settings.tables.values()):
+            findings += await _builtin_findings(connection, settings)
+        return findings + await _hash_findings(connection)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        return [Finding(Level.ERROR, "schema", reason(error))]
+
+
+async def _builtin_findings(connection: Connection, settings: Settings) -> list[Finding]:
+    newest = migrations()[-1].version
+    if not await connection.fetchval(
+        """SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'schema_version'
+                          AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'mailmaps'))"""
+    ):
+        return [Finding(Level.ERROR, "schema", "is not there", "mailmaps schema create, or upgrade")]
+    version = await connection.fetchval("SELECT max(version) FROM mailmaps.schema_version")
+    if version != newest:
+        text = f"is of version {version}, this mailmaps wants {newest}"
+        return [Finding(Level.ERROR, "schema", text, UPGRADE if version < newest else "upgrade mailmaps")]
+    return [
+        Finding(Level.OK, "schema", f"is of version {version}"),
+        *await _settings_findings(connection, settings),
+        *await _row_findings(connection),
+    ]
+
+
+async def _settings_findings(connection: Connection, settings: Settings) -> list[Finding]:
+    """The views' own copy of our settings: a delimiter that drifted would call a live target dead."""
+    row = await connection.fetchrow("SELECT * FROM mailmaps.settings")
+    if row is None:
+        return [Finding(Level.ERROR, "mailmaps.settings", "its one row is missing", UPGRADE)]
+    findings = []
+    for name in ("recipient_delimiter", "owner_request_special", "double_bounce_sender"):
+        ours = getattr(settings.postfix, name)
+        if row[name] != ours:
+            text = f"is {row[name]!r} in the database, {ours!r} in the settings"
+            findings.append(Finding(Level.ERROR, f"postfix.{name}", text, UPGRADE))
+    wanted = settings.database.honour_active
+    if row["honour_active"] is None:
+        text = "is not decided: inactive accounts get mail"
+        remedy = "set it to true or false, then mailmaps schema upgrade"
+        findings.append(Finding(Level.WARNING, "database.honour_active", text, remedy))
+    elif wanted is not None and wanted != row["honour_active"]:
+        text = f"is {row['honour_active']} in the database, {wanted} in the settings"
+        findings.append(Finding(Level.WARNING, "database.honour_active", text, UPGRADE))
+    return findings
+
+
+async def _row_findings(connection: Connection) -> list[Finding]:
+    rows = await connection.fetch(
+        f"""SELECT subject, text, count(*) OVER (PARTITION BY subject) AS total, place
+            FROM (SELECT *, row_number() OVER (PARTITION BY subject ORDER BY text COLLATE "C") AS place
+                  FROM mailmaps.doubtful_rows) AS numbered
+            ORDER BY subject, place LIMIT {10 * LISTED}"""  # noqa: S608  # a number of ours
+    )
+    findings = []
+    for row in rows:
+        if row["place"] <= LISTED:
+            findings.append(Finding(Level.WARNING, row["subject"], row["text"]))
+        elif row["place"] == LISTED + 1:
+            text = f"and {row['total'] - LISTED} more, see the view mailmaps.doubtful_rows"
+            findings.append(Finding(Level.WARNING, row["subject"], text))
+    return findings
+
+
+async def _contract_findings(connection: Connection, settings: Settings) -> list[Finding]:
+    findings = []
+    for table, values in settings.tables.items():
+        for source in values.sources:
+            findings += await _view_findings(connection, table, view_of(table, source))
+    return findings
+
+
+async def _view_findings(connection: Connection, table: str, view: str) -> list[Finding]:
+    """Whether a view keeps the contract of docs/schema.md; one that is missing is named elsewhere."""
+    schema, _, name = view.partition(".")
+    rows = await connection.fetch(
+        """SELECT a.attname, a.atttypid::regtype::text AS type
+           FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+           JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = $1 AND c.relname = $2 AND a.attname IN ('key', 'value') AND a.attnum > 0""",
+        schema,
+        name,
+    )
+    types = {row["attname"]: row["type"] for row in rows}
+    findings = [
+        Finding(Level.ERROR, view, f"its column {column} is of type {kind}, it must be text")
+        for column, kind in types.items()
+        if kind != "text"
+    ]
+    if findings or len(types) < 2:  # a column is missing
+        return findings
+    try:
+        sample = await connection.fetch(f"SELECT key FROM {quote_name(view)} LIMIT {SAMPLE}")  # noqa: S608  # quoted
+    except asyncpg.InsufficientPrivilegeError:
+        return []
+    return _key_findings(table, view, [row["key"] for row in sample])
+
+
+def _key_findings(table: str, view: str, keys: list[str | None]) -> list[Finding]:
+    present = [key for key in keys if key is not None]
+    findings = []
+    if unfolded := [key for key in present if fold(key) != key]:
+        text = f'its key "{unfolded[0]}" is not case-folded, so no lookup reaches it'
+        findings.append(Finding(Level.ERROR, view, text, "select mailmaps.fold(...) or lower(...) AS key"))
+    if table in _ADDRESS_TABLES:
+        strange = [key for key in present if not key.startswith("@") and not is_external(key)]
+        if strange:
+            text = f'its key "{strange[0]}" is not in external form, so no lookup reaches it'
+            findings.append(Finding(Level.WARNING, view, text))
+    return findings
+
+
+async def _hash_findings(connection: Connection) -> list[Finding]:
+    """Who of mailreader and the role we ask as can read password hashes."""
+    rows = await connection.fetch(
+        """SELECT r.rolname, quote_ident(r.rolname) AS quoted, r.rolsuper OR c.relowner = r.oid AS mighty
+           FROM pg_roles r
+           JOIN pg_class c ON c.relname = 'user_accounts'
+           JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'password'
+           WHERE r.rolname IN (current_user, 'mailreader')
+             AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')
+           ORDER BY r.rolname"""
+    )
+    return [_hash_finding(row["rolname"], row["quoted"], mighty=row["mighty"]) for row in rows]
+
+
+def _hash_finding(role: str, quoted: str, *, mighty: bool) -> Finding:
+    revoke = f"REVOKE SELECT ON {_HASHES} FROM {quoted}, PUBLIC"  # noqa: S608  # for a person to run
+    grant = f"GRANT SELECT ({_HARMLESS}) ON {_HASHES} TO {quoted}"
+    remedy = "let the daemon ask as mailreader (docs/schema.md)" if mighty else f"{revoke}; {grant}"
+    return Finding(Level.WARNING, _HASHES, f"the role {role} can read the password hashes", remedy)

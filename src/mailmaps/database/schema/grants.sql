@@ -1,0 +1,16 @@
+-- What the role `mailreader` may read, where it exists: what lookups ask, and no password hash. Run at the
+-- end of every create and upgrade; making roles is the postmaster's business (docs/schema.md).
+DO $block$
+DECLARE
+   readable CONSTANT text := 'mailmaps.virtual_mailbox_domains, mailmaps.transport_maps, '
+      'mailmaps.virtual_alias_maps, mailmaps.virtual_mailbox_maps, mailmaps.virtual_uid_maps, '
+      'mailmaps.virtual_gid_maps, mailmaps.smtpd_sender_login_maps, mailmaps.relay_domains, '
+      'mailmaps.relay_recipient_maps, mailmaps.schema_version, mailmaps.settings, mailmaps.doubtful_rows, '
+      'public.postfix_mailboxes, public.postfix_aliases';
+BEGIN
+   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mailreader') THEN
+      GRANT USAGE ON SCHEMA mailmaps TO mailreader;
+      EXECUTE 'GRANT SELECT ON ' || readable || ' TO mailreader';
+   END IF;
+END
+$block$;

@@ -1,0 +1,1 @@
+"""A PostgreSQL of our own, for `mailmaps demo` and for the tests."""
