@@ -1,0 +1,172 @@
+"""The real daemon, started as a postmaster starts it: `mailmaps serve --config FILE`.
+
+Contract: `Daemon` writes a mailmaps.toml of its own with a free port for every table and for socketmap,
+starts the process, waits until every endpoint takes a connection, and keeps what it said. `stop` is
+SIGTERM and gives the exit code; `kill` is SIGKILL; both may be followed by `start` on the same ports.
+After `close` nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from tests.system.postfix import eventually
+
+TABLES = (
+    "transport_maps",
+    "virtual_mailbox_domains",
+    "virtual_alias_maps",
+    "virtual_mailbox_maps",
+    "virtual_uid_maps",
+    "virtual_gid_maps",
+    "smtpd_sender_login_maps",
+    "relay_domains",
+    "relay_recipient_maps",
+)
+
+START_LIMIT = 30.0
+STOP_LIMIT = 10.0
+"""Seconds; the daemon promises to stop within 5."""
+
+Value = str | bool | int | float | Sequence[str]
+
+
+def free_ports(count: int) -> list[int]:
+    """As many different ports that nobody listens on now."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+class Daemon:
+    """One mailmaps: `with Daemon(settings) as daemon`, or `start` and `close`."""
+
+    def __init__(
+        self, settings: Mapping[str, Mapping[str, Value] | Value], sources: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` are sections of mailmaps.toml; `sources` names another source for some tables."""
+        self.folder = Path(tempfile.mkdtemp(prefix="mailmaps-daemon-", dir="/tmp"))
+        ports = free_ports(len(TABLES) + 1)
+        self.ports = dict(zip((*TABLES, "socketmap"), ports, strict=True))
+        self.config = self.folder / "mailmaps.toml"
+        self.output = self.folder / "output"
+        self.config.write_text(self._toml(settings, sources or {}))
+        self.config.chmod(0o600)  # it may hold a password
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running daemon."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    def map(self, map_type: str, table: str) -> str:
+        """How main.cf names a table here; `map_type` is tcp or socketmap."""
+        if map_type == "tcp":
+            return f"tcp:127.0.0.1:{self.ports[table]}"
+        return f"socketmap:inet:127.0.0.1:{self.ports['socketmap']}:{table}"
+
+    def start(self) -> None:
+        """Start and wait until every endpoint takes a connection. Raises `RuntimeError` with its log."""
+        assert self._process is None, "it runs already"
+        words = [sys.executable, "-m", "mailmaps", "serve", "--config", str(self.config)]
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder
+            )
+        if not eventually(self._listens_or_died, START_LIMIT) or self._process.poll() is not None:
+            raise RuntimeError(f"mailmaps did not start (exit code {self._process.poll()})\n{self.log()}")
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code. Raises `RuntimeError` with its log when it does not end in time."""
+        assert self._process is not None, "it does not run"
+        process, self._process = self._process, None
+        process.terminate()
+        try:
+            return process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"mailmaps did not stop within {STOP_LIMIT} s\n{self.log()}") from None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process is not None, "it does not run"
+        process, self._process = self._process, None
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        """End it whatever its state, and remove its folder."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ask(self, table: str, key: str) -> str:
+        """The line that a tcp_table client gets for a key of plain ASCII without blanks and `%`."""
+        with socket.create_connection(("127.0.0.1", self.ports[table]), timeout=START_LIMIT) as client:
+            client.sendall(f"get {key}\n".encode("ascii"))
+            with client.makefile("r", encoding="ascii", newline="\n") as replies:
+                return replies.readline().removesuffix("\n")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run another command of mailmaps with the same configuration, say `query TABLE KEY`."""
+        command = [sys.executable, "-m", "mailmaps", words[0], "--config", str(self.config), *words[1:]]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    def log(self) -> str:
+        """All that it wrote to standard output and standard error."""
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def _listens_or_died(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return True
+        return all(_listens(port) for port in self.ports.values())
+
+    def _toml(self, settings: Mapping[str, Mapping[str, Value] | Value], sources: Mapping[str, str]) -> str:
+        top = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
+        sections = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+        sections["socketmap"] = {"inet": f"127.0.0.1:{self.ports['socketmap']}"}
+        sections["control"] = {"unix": str(self.folder / "control.sock")}
+        for table in TABLES:
+            sections[f"tables.{table}"] = {
+                "tcp": f"127.0.0.1:{self.ports[table]}",
+                "sources": [sources.get(table, "builtin")],
+            }
+        text = _lines(top)
+        return text + "".join(f"\n[{name}]\n{_lines(values)}" for name, values in sections.items())
+
+
+def _lines(values: Mapping[str, Value]) -> str:
+    """TOML's strings, booleans, numbers and arrays are JSON's, as far as settings go."""
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

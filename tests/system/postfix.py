@@ -1,0 +1,368 @@
+"""A Postfix of our own, beside the system's and knowing nothing of it.
+
+Contract: `PrivatePostfix` lives in one folder below /tmp (configuration, queue, data, log; pytest's
+tmp_path is 0700 and the postfix user could not pass it), listens on one port of 127.0.0.1, talks to
+nobody but loopback, and after `stop` neither a process nor a file of it is left, whatever happened
+before. It reads the installed programs and /etc/postfix/dynamicmaps.cf and writes neither.
+
+It runs `master -c FOLDER` as our own child instead of `postfix start`: the pid is then known without
+a pid file, and a master that dies is seen at once. Needs root, as master does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Self
+
+SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+"""Debian keeps Postfix's commands in sbin, which is not on everybody's PATH."""
+
+PACKAGES = {"pgsql": "postfix-pgsql", "cdb": "postfix-cdb", "lmdb": "postfix-lmdb"}
+"""Map types that the tests use, and the Debian package that brings each."""
+
+START_LIMIT = 30.0
+STOP_LIMIT = 10.0
+"""Seconds. Both take well under one; a test machine may be busy with its other half."""
+
+COMPLAINT = re.compile(r": (warning|error|fatal|panic): ")
+
+LIFE_LIMIT = 900
+"""Seconds after which master ends itself (`master -e`), should pytest be killed outright. A
+parent-death signal cannot do this: master changes its effective uid, and the kernel then forgets it."""
+
+MASTER_CF = """\
+127.0.0.1:{port} inet n - n - {smtpd_limit} smtpd
+pickup   unix  n  -  n  60   1  pickup
+cleanup  unix  n  -  n  -    0  cleanup
+qmgr     unix  n  -  n  300  1  qmgr
+rewrite  unix  -  -  n  -    -  trivial-rewrite
+bounce   unix  -  -  n  -    0  bounce
+defer    unix  -  -  n  -    0  bounce
+trace    unix  -  -  n  -    0  bounce
+flush    unix  n  -  n  1000? 0 flush
+proxymap unix  -  -  n  -    -  proxymap
+lmtp     unix  -  -  n  -    -  lmtp
+virtual  unix  -  n  n  -    -  virtual
+error    unix  -  -  n  -    -  error
+retry    unix  -  -  n  -    -  error
+discard  unix  -  -  n  -    -  discard
+scache   unix  -  -  n  -    1  scache
+postlog  unix-dgram n - n -  1  postlogd
+"""
+"""What these tests reach. `postqueue -f` wakes pickup too, and fails without it. No local(8): no local user
+gets mail. No chroot: it would have to be filled first."""
+
+QUEUE_FOLDERS = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private")
+MESSAGE_FOLDERS = ("incoming", "active", "deferred", "active", "hold", "maildrop")
+"""Where a message can be, in the order in which it moves; `active` again, because the queue manager
+moves deferred mail back there."""
+
+BASE_SETTINGS: Mapping[str, str] = {
+    "compatibility_level": "3.6",
+    "myhostname": "mx.postfix.test",
+    "mydomain": "postfix.test",
+    "myorigin": "$myhostname",
+    "mydestination": "",
+    "mynetworks": "",
+    "inet_interfaces": "127.0.0.1",
+    "inet_protocols": "ipv4",
+    "alias_maps": "",
+    "alias_database": "",
+    "biff": "no",
+    "append_dot_mydomain": "no",
+    "smtpd_relay_restrictions": "reject_unauth_destination",
+    "fast_flush_domains": "",
+    # No test waits for DNS, for a rate limit or for a tarpit.
+    "smtpd_peername_lookup": "no",
+    "smtp_dns_support_level": "disabled",
+    "lmtp_dns_support_level": "disabled",
+    "smtpd_error_sleep_time": "0s",
+    "smtpd_soft_error_limit": "100000",
+    "smtpd_hard_error_limit": "100000",
+    "smtpd_client_connection_count_limit": "0",
+    "smtpd_client_connection_rate_limit": "0",
+    "in_flow_delay": "0s",
+    # Deferred mail is tried again while the test still looks.
+    "queue_run_delay": "2s",
+    "minimal_backoff_time": "2s",
+    "maximal_backoff_time": "4s",
+    "transport_retry_time": "1s",
+}
+
+
+class Postmap(NamedTuple):
+    """What `postmap -q` said: exit code 0 found, 1 not found or error; `error` tells these apart."""
+
+    code: int
+    value: str
+    error: str
+
+
+def missing_packages() -> list[str]:
+    """Name what keeps a private Postfix from running here, as Debian packages; nothing when all is there."""
+    postconf = shutil.which("postconf", path=SEARCH_PATH)
+    if postconf is None:
+        return ["postfix", *PACKAGES.values()]
+    known = subprocess.run([postconf, "-m"], capture_output=True, text=True, check=True).stdout.split()
+    return [package for map_type, package in PACKAGES.items() if map_type not in known]
+
+
+def free_port() -> int:
+    """A port nobody listens on now. Somebody may take it before we do; the start then fails loudly."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(condition: Callable[[], bool], limit: float, every: float = 0.02) -> bool:
+    """Wait until `condition` holds; False when `limit` seconds passed first."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True
+
+
+async def eventually_async(
+    condition: Callable[[], bool | Awaitable[bool]], limit: float, every: float = 0.02
+) -> bool:
+    """The same without stopping the event loop, on which sinks of the test may run."""
+    deadline = time.monotonic() + limit
+    while True:
+        held = condition()
+        if held if isinstance(held, bool) else await held:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(every)
+
+
+class PrivatePostfix:
+    """One Postfix: `start`, `stop`, `reload`, and what a test asks of it in between."""
+
+    def __init__(self, settings: Mapping[str, str], smtpd_limit: int | None = None) -> None:
+        """`settings` are lines of main.cf over `BASE_SETTINGS`; `smtpd_limit` the smtpd processes allowed."""
+        self.settings = dict(settings)
+        self.smtpd_limit = smtpd_limit
+        self.port = free_port()
+        self._folder: Path | None = None
+        self._master: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start without stopping the event loop: smtpd greets only after it has met its SASL server, which
+        may be one of the test's own tasks."""
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.stop)
+
+    @property
+    def folder(self) -> Path:
+        """The private folder: made when first asked for, gone after `stop`."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="mailmaps-postfix-", dir="/tmp"))
+            self._folder.chmod(0o755)
+        return self._folder
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log" / "mail.log"
+
+    def start(self) -> None:
+        """Start and wait until smtpd greets; whatever goes wrong, stop and tell with the log."""
+        if os.geteuid() != 0:
+            raise PermissionError("a private Postfix needs root: master(8) gives up privileges it must have")
+        try:
+            self._make_folders()
+            self.configure({})
+            self._run_master()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process of this Postfix and remove the folder. Safe to call at any time."""
+        master, self._master = self._master, None
+        if master is not None:
+            _end(master)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def restart(self) -> None:
+        """New processes on the same queue, log and port: what they kept in memory is gone."""
+        master, self._master = self._master, None
+        if master is not None:
+            _end(master)
+        self._run_master()
+
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """Change settings in main.cf; Postfix reads them at `reload` or `restart`."""
+        self.settings.update(settings)
+        own = {
+            "queue_directory": str(self.folder / "queue"),
+            "data_directory": str(self.folder / "data"),
+            "maillog_file": str(self.log_file),
+            "maillog_file_prefixes": str(self.folder),
+        }
+        lines = {**BASE_SETTINGS, **self.settings, **own}
+        text = "".join(f"{name} = {value}\n" for name, value in lines.items())
+        self.write("main.cf", text)
+        limit = "-" if self.smtpd_limit is None else str(self.smtpd_limit)
+        self.write("master.cf", MASTER_CF.format(port=self.port, smtpd_limit=limit))
+
+    def write(self, name: str, text: str) -> Path:
+        """Put a configuration file (say the `.cf` of a pgsql: table) beside main.cf.
+
+        It is dated back: Postfix waits until a file has not changed for a second (util/dict.c,
+        dict_load_file_xt), lest it read half of one.
+        """
+        file = self.folder / name
+        file.write_text(text)
+        file.chmod(0o644)
+        os.utime(file, (0, 0))
+        return file
+
+    def reload(self) -> None:
+        """Have main.cf read again. A session already open keeps the process, and the settings, it has."""
+        seen = self.log().count("reload -- version")
+        assert self._master is not None
+        self._master.send_signal(signal.SIGHUP)
+        if not eventually(lambda: self.log().count("reload -- version") > seen, START_LIMIT):
+            raise RuntimeError(f"Postfix did not reload\n{self.log()}")
+
+    def log(self) -> str:
+        """The mail log so far."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.log_file.read_text(errors="replace")
+        return ""
+
+    def complaints(self) -> list[str]:
+        """Lines of the log that no healthy Postfix writes."""
+        return [line for line in self.log().splitlines() if COMPLAINT.search(line)]
+
+    def postmap(self, table: str, key: str) -> Postmap:
+        """Ask `table` ("tcp:127.0.0.1:17011") for `key`, exactly as `postmap -q` does: once, unfolded."""
+        done = self._command("postmap", "-q", key, table)
+        return Postmap(done.returncode, done.stdout.removesuffix("\n"), done.stderr)
+
+    def flush(self) -> None:
+        """Try all deferred mail now."""
+        self._command("postqueue", "-f").check_returncode()
+
+    def queue(self) -> list[str]:
+        """The queue ids of all messages that are not yet delivered or returned."""
+        return [path.name for folder in MESSAGE_FOLDERS for path in self._files(folder)]
+
+    def queue_is_empty(self) -> bool:
+        return not self.queue()
+
+    async def removed(self, queue_id: str, limit: float = 30.0) -> None:
+        """Wait until the queue manager has done with a message. Raises `AssertionError`, with log."""
+        line = f"{queue_id}: removed"
+        if not await eventually_async(lambda: line in self.log(), limit):
+            about = [text for text in self.log().splitlines() if queue_id in text or COMPLAINT.search(text)]
+            raise AssertionError("\n".join([f"{queue_id} is still queued after {limit} s", *about]))
+
+    async def drained(self, limit: float = 60.0) -> None:
+        """Wait until no message is left in the queue."""
+        if not await eventually_async(self.queue_is_empty, limit, every=0.05):
+            raise AssertionError(f"still queued after {limit} s: {self.queue()}\n{self.log()[-4000:]}")
+
+    def _files(self, queue: str) -> Iterator[Path]:
+        folder = self.folder / "queue" / queue
+        # A subfolder (deferred is hashed) or a file may go while we look.
+        for where, _, names in os.walk(folder, onerror=lambda _: None):
+            yield from (Path(where) / name for name in names)
+
+    def _command(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        program = shutil.which(name, path=SEARCH_PATH)
+        assert program is not None, f"{name} is not installed"
+        words = ("-c", str(self.folder), *words)
+        return subprocess.run([program, *words], capture_output=True, text=True, check=False, timeout=60)
+
+    def _make_folders(self) -> None:
+        """Folders with the owners and modes that /etc/postfix/postfix-files gives them."""
+        postfix, postdrop = pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postdrop").gr_gid
+        for name in ("queue", "queue/pid", "log"):
+            (self.folder / name).mkdir(mode=0o755)
+        data = self.folder / "data"
+        data.mkdir(mode=0o700)
+        os.chown(data, postfix, -1)
+        for name in (*QUEUE_FOLDERS, "saved", "trace", "public", "maildrop"):
+            folder = self.folder / "queue" / name
+            folder.mkdir(mode=0o700)
+            os.chown(folder, postfix, 0)
+        for name, mode in (("public", 0o2710), ("maildrop", 0o1730)):
+            folder = self.folder / "queue" / name
+            os.chown(folder, postfix, postdrop)
+            folder.chmod(mode)
+
+    def _run_master(self) -> None:
+        daemons = self._command("postconf", "-h", "daemon_directory").stdout.strip()
+        words = [f"{daemons}/master", "-c", str(self.folder), "-e", str(LIFE_LIMIT)]
+        self._master = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+        if not eventually(self._greets_or_died, START_LIMIT) or self._master.poll() is not None:
+            raise RuntimeError(f"Postfix did not start (master: {self._master.poll()})\n{self.log()}")
+
+    def _greets_or_died(self) -> bool:
+        assert self._master is not None
+        if self._master.poll() is not None:
+            return True
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=START_LIMIT) as probe:
+                greets = probe.recv(3) == b"220"
+                probe.sendall(b"QUIT\r\n")
+                return greets
+        except ConnectionError:
+            return False
+
+
+def _end(master: subprocess.Popen[bytes]) -> None:
+    """TERM to master, which passes it on to its process group; what is left of the group is killed."""
+    group = master.pid  # master calls setsid() before anything can be asked of it
+    master.terminate()
+    try:
+        master.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        master.kill()
+        master.wait()
+    if not eventually(lambda: not _running(group), STOP_LIMIT):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _running(group: int) -> bool:
+    """Whether a process of the group runs. Dead ones that nobody has waited for yet do not count: they are
+    init's now, and not every container's init is quick about it."""
+    return any(state != "Z" and pgrp == group for state, pgrp in _processes())
+
+
+def _processes() -> Iterator[tuple[str, int]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # proc(5): pid (comm) state ppid pgrp ...; comm may hold blanks and brackets.
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+            yield state, int(pgrp)
