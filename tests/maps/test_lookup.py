@@ -195,6 +195,18 @@ async def test_a_held_table_answers_while_the_database_is_away() -> None:
     assert await domains.answer(b"a.b") == Unavailable("away")
 
 
+async def test_a_held_table_does_not_wait_for_a_database_that_hangs() -> None:
+    clock, source = Clock(), DictSource({"a.b": ("virtual:",)})
+    one = held(source, clock)
+    await one.refresh()
+    source.gate = asyncio.Event()
+    domains = table("virtual_mailbox_domains", one, ttl=0)
+    assert await domains.answer(b"no.b") == NOT_FOUND
+    clock.now += 11
+    hanging = table("virtual_mailbox_domains", one, ttl=0, deadline=0.01)
+    assert isinstance(await hanging.answer(b"no.b"), Unavailable), "the list is too old to say no"
+
+
 async def test_a_table_never_read_cannot_say() -> None:
     source = DictSource({})
     source.trouble = "away"

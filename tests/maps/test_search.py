@@ -73,7 +73,7 @@ def test_a_key_of_nothing_but_dots_asks_no_thousand_parents() -> None:
         ("user+Ext@a.b", "user+ext@a.b", ("d@x.y",), True, "d@x.y"),
         ("user+Ext@a.b", "user@a.b", ("d@x.y",), True, "d+Ext@x.y"),
         ("user+Ext@a.b", "user@a.b", ("d@x.y",), False, "d@x.y"),
-        ("user+Ext@a.b", "user@a.b", ("d1@x.y, d2",), True, "d1+Ext@x.y,d2+Ext"),
+        ("user+Ext@a.b", "user@a.b", ("d1@x.y, d2",), True, "d1+Ext@x.y,d2+Ext@origin.test"),
         ("user+Ext@a.b", "user@a.b", ("d1@x.y", "d2@x.y"), True, "d1+Ext@x.y,d2+Ext@x.y"),
         ("user+Ext@a.b", "user@a.b", ("d+e@x.y",), True, "d+e+Ext@x.y"),
         ("User+Ext@a.b", "user@a.b", ("@other",), True, "User+Ext@other"),
@@ -91,4 +91,5 @@ def test_a_key_of_nothing_but_dots_asks_no_thousand_parents() -> None:
 )
 def test_put_back(key: str, candidate: str, values: tuple[str, ...], propagate: bool, result: str) -> None:
     question: Question = external_address_walk(key, PLUS)
-    assert put_back(question, question.candidates.index(candidate), values, propagate) == result
+    rules = PLUS if propagate else replace(PLUS, propagate_unmatched_extensions=frozenset())
+    assert put_back(question, question.candidates.index(candidate), values, rules) == result

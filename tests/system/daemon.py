@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.system.postfix import eventually
+from tests.system.processes import eventually, free_ports
 
 TABLES = (
     "transport_maps",
@@ -37,15 +37,6 @@ STOP_LIMIT = 10.0
 """Seconds; the daemon promises to stop within 5."""
 
 Value = str | bool | int | float | Sequence[str]
-
-
-def free_ports(count: int) -> list[int]:
-    """As many different ports that nobody listens on now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 class Daemon:

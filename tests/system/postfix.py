@@ -22,10 +22,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
+
+from tests.system.postfix_cf import BASE_SETTINGS, MASTER_CF, MESSAGE_FOLDERS, QUEUE_FOLDERS
+from tests.system.processes import end_master, eventually, eventually_async, free_ports
+
+__all__ = ["PrivatePostfix", "eventually", "missing_packages"]
 
 SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian keeps Postfix's commands in sbin, which is not on everybody's PATH."""
@@ -42,65 +46,6 @@ COMPLAINT = re.compile(r": (warning|error|fatal|panic): ")
 LIFE_LIMIT = 900
 """Seconds after which master ends itself (`master -e`), should pytest be killed outright. A
 parent-death signal cannot do this: master changes its effective uid, and the kernel then forgets it."""
-
-MASTER_CF = """\
-127.0.0.1:{port} inet n - n - {smtpd_limit} smtpd
-pickup   unix  n  -  n  60   1  pickup
-cleanup  unix  n  -  n  -    0  cleanup
-qmgr     unix  n  -  n  300  1  qmgr
-rewrite  unix  -  -  n  -    -  trivial-rewrite
-bounce   unix  -  -  n  -    0  bounce
-defer    unix  -  -  n  -    0  bounce
-trace    unix  -  -  n  -    0  bounce
-flush    unix  n  -  n  1000? 0 flush
-proxymap unix  -  -  n  -    -  proxymap
-lmtp     unix  -  -  n  -    -  lmtp
-virtual  unix  -  n  n  -    -  virtual
-error    unix  -  -  n  -    -  error
-retry    unix  -  -  n  -    -  error
-discard  unix  -  -  n  -    -  discard
-scache   unix  -  -  n  -    1  scache
-postlog  unix-dgram n - n -  1  postlogd
-"""
-"""What these tests reach. `postqueue -f` wakes pickup too, and fails without it. No local(8): no local user
-gets mail. No chroot: it would have to be filled first."""
-
-QUEUE_FOLDERS = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private")
-MESSAGE_FOLDERS = ("incoming", "active", "deferred", "active", "hold", "maildrop")
-"""Where a message can be, in the order in which it moves; `active` again, because the queue manager
-moves deferred mail back there."""
-
-BASE_SETTINGS: Mapping[str, str] = {
-    "compatibility_level": "3.6",
-    "myhostname": "mx.postfix.test",
-    "mydomain": "postfix.test",
-    "myorigin": "$myhostname",
-    "mydestination": "",
-    "mynetworks": "",
-    "inet_interfaces": "127.0.0.1",
-    "inet_protocols": "ipv4",
-    "alias_maps": "",
-    "alias_database": "",
-    "biff": "no",
-    "append_dot_mydomain": "no",
-    "smtpd_relay_restrictions": "reject_unauth_destination",
-    "fast_flush_domains": "",
-    # No test waits for DNS, for a rate limit or for a tarpit.
-    "smtpd_peername_lookup": "no",
-    "smtp_dns_support_level": "disabled",
-    "lmtp_dns_support_level": "disabled",
-    "smtpd_error_sleep_time": "0s",
-    "smtpd_soft_error_limit": "100000",
-    "smtpd_hard_error_limit": "100000",
-    "smtpd_client_connection_count_limit": "0",
-    "smtpd_client_connection_rate_limit": "0",
-    "in_flow_delay": "0s",
-    # Deferred mail is tried again while the test still looks.
-    "queue_run_delay": "2s",
-    "minimal_backoff_time": "2s",
-    "maximal_backoff_time": "4s",
-    "transport_retry_time": "1s",
-}
 
 
 class Postmap(NamedTuple):
@@ -120,37 +65,6 @@ def missing_packages() -> list[str]:
     return [package for map_type, package in PACKAGES.items() if map_type not in known]
 
 
-def free_port() -> int:
-    """A port nobody listens on now. Somebody may take it before we do; the start then fails loudly."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def eventually(condition: Callable[[], bool], limit: float, every: float = 0.02) -> bool:
-    """Wait until `condition` holds; False when `limit` seconds passed first."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(every)
-    return True
-
-
-async def eventually_async(
-    condition: Callable[[], bool | Awaitable[bool]], limit: float, every: float = 0.02
-) -> bool:
-    """The same without stopping the event loop, on which sinks of the test may run."""
-    deadline = time.monotonic() + limit
-    while True:
-        held = condition()
-        if held if isinstance(held, bool) else await held:
-            return True
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(every)
-
-
 class PrivatePostfix:
     """One Postfix: `start`, `stop`, `reload`, and what a test asks of it in between."""
 
@@ -158,7 +72,7 @@ class PrivatePostfix:
         """`settings` are lines of main.cf over `BASE_SETTINGS`; `smtpd_limit` the smtpd processes allowed."""
         self.settings = dict(settings)
         self.smtpd_limit = smtpd_limit
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self._folder: Path | None = None
         self._master: subprocess.Popen[bytes] | None = None
 
@@ -206,7 +120,7 @@ class PrivatePostfix:
         """End every process of this Postfix and remove the folder. Safe to call at any time."""
         master, self._master = self._master, None
         if master is not None:
-            _end(master)
+            end_master(master, STOP_LIMIT)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -215,7 +129,7 @@ class PrivatePostfix:
         """New processes on the same queue, log and port: what they kept in memory is gone."""
         master, self._master = self._master, None
         if master is not None:
-            _end(master)
+            end_master(master, STOP_LIMIT)
         self._run_master()
 
     def configure(self, settings: Mapping[str, str]) -> None:
@@ -338,31 +252,3 @@ class PrivatePostfix:
                 return greets
         except ConnectionError:
             return False
-
-
-def _end(master: subprocess.Popen[bytes]) -> None:
-    """TERM to master, which passes it on to its process group; what is left of the group is killed."""
-    group = master.pid  # master calls setsid() before anything can be asked of it
-    master.terminate()
-    try:
-        master.wait(STOP_LIMIT)
-    except subprocess.TimeoutExpired:
-        master.kill()
-        master.wait()
-    if not eventually(lambda: not _running(group), STOP_LIMIT):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-
-
-def _running(group: int) -> bool:
-    """Whether a process of the group runs. Dead ones that nobody has waited for yet do not count: they are
-    init's now, and not every container's init is quick about it."""
-    return any(state != "Z" and pgrp == group for state, pgrp in _processes())
-
-
-def _processes() -> Iterator[tuple[str, int]]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            # proc(5): pid (comm) state ppid pgrp ...; comm may hold blanks and brackets.
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-            yield state, int(pgrp)

@@ -17,7 +17,8 @@ import pytest_asyncio
 from tests.system.daemon import Daemon
 from tests.system.lmtp_sink import LmtpSink
 from tests.system.mail_data import load
-from tests.system.postfix import PrivatePostfix, eventually_async
+from tests.system.postfix import PrivatePostfix
+from tests.system.processes import eventually_async
 from tests.system.sasl_stub import SaslStub, plain
 from tests.system.smtp import PROBE, SENDER, Dialog, Refused, Reply, send
 

@@ -7,10 +7,14 @@ because Postfix accepts them in a `pgsql:` value.
 
 from __future__ import annotations
 
-from mailmaps.maps.address import quote
+import re
+
+from mailmaps.maps.address import quote, quote_local_part
 
 _SPACE = " \t\r\n"
 _OPERATORS = '|%!()<>@,;:\\".[]'  # tok822_opchar; the backslash begins an atom all the same
+
+_REWRITTEN = re.compile("[%!]")  # what trivial-rewrite takes for another spelling of `@`
 
 _WORD = "word"  # an atom, a quoted string or a domain literal
 _COMMENT = "comment"
@@ -19,28 +23,60 @@ _Token = tuple[str, str]  # kind (_WORD, _COMMENT or the operator itself) and te
 
 def addresses(value: str) -> list[str]:
     """List the addresses in `value`, in internal form and in order; empty when there is none."""
-    if value in ("", "<>"):
-        return [""]  # mail_addr_crunch.c: the null address
-    return _Parser(_tokens(value)).addresses()
+    return [_text(tokens) for tokens in _parse(value)]
 
 
-def append_extension(value: str, extension: str) -> str:
+def append_extension(value: str, extension: str, origin: str) -> str:
     """Put `extension` back into every address of `value` (mail_addr_crunch.c:108-128).
 
-    Returns a comma-separated list in external form, empty when `value` holds no address. An address
-    without `@` gets the extension at its end: Postfix appends `@$myorigin` afterwards; one with only
-    a `%` is `user%domain`, which Postfix rewrites to `user@domain` (allow_percent_hack).
+    Returns a comma-separated list in external form, empty when `value` holds no address. As in Postfix,
+    an address without domain is completed *before* the extension goes in: a stranger writes the
+    extension, and its `%` or `!` must not choose where the mail goes. `origin` is $myorigin.
     """
-    return ",".join(quote(_insert(address, extension)) for address in addresses(value))
+    return ",".join(_with_extension(_complete(tokens, origin), extension) for tokens in _parse(value))
 
 
-def _insert(address: str, extension: str) -> str:
-    at = address.rfind("@")
-    if at < 0 and "!" not in address:
-        at = address.rfind("%")
-    if at < 0:
-        return address + extension
-    return address[:at] + extension + address[at:]
+def _with_extension(address: str, extension: str) -> str:
+    local, at, domain = address.rpartition("@")
+    if at:
+        return quote(local + extension + at + domain)
+    # Postfix will append its own $myorigin, unless it sees a `%` or `!` outside quotes.
+    extended = address + extension
+    return _quoted(extended) if _REWRITTEN.search(extended) else quote_local_part(extended)
+
+
+def _complete(tokens: list[_Token], origin: str) -> str:
+    """rewrite_tree() of src/trivial-rewrite/rewrite.c: give an address its domain.
+
+    With Postfix's defaults: swap_bangpath, allow_percent_hack and append_at_myorigin are `yes`.
+    """
+    kinds = [kind for kind, _ in tokens]
+    if kinds[:1] == ["@"] and ":" in kinds[:-1]:
+        tokens = tokens[kinds.index(":") + 1 :]  # a source route
+        kinds = [kind for kind, _ in tokens]
+    if "@" in kinds:
+        return _text(tokens)
+    if "!" in kinds:
+        bang = kinds.index("!")
+        return _text(tokens[bang + 1 :]) + "@" + _text(tokens[:bang])
+    if "%" in kinds:
+        percent = len(kinds) - 1 - kinds[::-1].index("%")
+        return _text(tokens[:percent]) + "@" + _text(tokens[percent + 1 :])
+    return _text(tokens) + (f"@{origin}" if origin else "")
+
+
+def _text(tokens: list[_Token]) -> str:
+    return "".join(text for _, text in tokens)
+
+
+def _quoted(local: str) -> str:
+    return '"' + re.sub(r'(["\\\r])', r"\\\1", local) + '"'
+
+
+def _parse(value: str) -> list[list[_Token]]:
+    if value in ("", "<>"):
+        return [[(_WORD, "")]]  # mail_addr_crunch.c: the null address
+    return _Parser(_tokens(value)).addresses()
 
 
 def _tokens(value: str) -> list[_Token]:
@@ -111,10 +147,10 @@ class _Parser:
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = [token for token in tokens if token[0] != _COMMENT]
-        self._group: list[str] = []  # the words right of here, last first, not yet an address
-        self._found: list[str] = []  # last first
+        self._group: list[_Token] = []  # the tokens right of here, last first, not yet an address
+        self._found: list[list[_Token]] = []  # last first
 
-    def addresses(self) -> list[str]:
+    def addresses(self) -> list[list[_Token]]:
         word_ok, group_ok = True, False
         while self._tokens:
             kind, text = self._tokens.pop()
@@ -134,14 +170,14 @@ class _Parser:
             else:
                 if kind == _WORD and not word_ok:
                     self._flush()  # a missing comma
-                self._group.append(text)
+                self._group.append((kind, text))
                 word_ok = kind != _WORD
         self._flush()
         return self._found[::-1]
 
     def _flush(self) -> None:
         if self._group:
-            self._found.append("".join(reversed(self._group)))
+            self._found.append(self._group[::-1])
             self._group = []
 
     def _route_address(self) -> None:
@@ -150,7 +186,7 @@ class _Parser:
             kind, text = self._tokens.pop()
             if kind == "<":
                 break
-            self._group.append(text)
+            self._group.append((kind, text))
         self._flush()
         self._skip_phrase(">;,:")
 

@@ -5,17 +5,22 @@ domain and transport tables should not fail because PostgreSQL restarts. They ar
 read at the start and again every few seconds.
 
 The rule it keeps: what is listed here is answered from here; what is not listed is asked from the
-database, since the domain may have been made a second ago; and only when the database cannot say is
-the list's "not found" believed, for a limited time.
+database, since the domain may have been made a second ago; and only when the database cannot say, or
+does not within half a second, is the list's "not found" believed, for a limited time.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.sources import Rows, Source
+
+# Seconds until the list is believed although the database has not said no. trivial-rewrite(8), which asks
+# these tables, is one process for everybody: while it waits, no mail is accepted at all.
+PATIENCE = 0.5
 
 
 class HeldSource:
@@ -67,12 +72,13 @@ class HeldSource:
         return rows if rows and self._younger_than(self._max_stale) else None
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
-        try:
+        if not self._younger_than(self._max_stale_not_found):
             return await self._source.fetch(candidates)
-        except CannotSay:
-            if self._younger_than(self._max_stale_not_found):
-                return self._listed(candidates)
-            raise
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._source.fetch(candidates)
+        except (CannotSay, TimeoutError):
+            return self._listed(candidates)
 
     def _listed(self, candidates: Sequence[str]) -> Rows:
         return {key: self._rows[key] for key in candidates if key in self._rows}

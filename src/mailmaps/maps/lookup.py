@@ -49,7 +49,6 @@ class Table:
         self.sources = tuple(sources)
         self._bare_sources = tuple(s for s in self.sources if s.bare_keys or kind.bare_keys)
         self._rules = rules
-        self._propagate = kind.propagates in rules.propagate_unmatched_extensions
         self._cache = cache
         self._deadline = deadline
         self._asked: dict[tuple[str, ...], asyncio.Task[Row]] = {}
@@ -185,4 +184,4 @@ class Table:
             return NOT_FOUND
         if not self.kind.propagates:
             return Found(",".join(row.values))
-        return Found(search.put_back(question, row.index, row.values, self._propagate))
+        return Found(search.put_back(question, row.index, row.values, self._rules))

@@ -108,7 +108,7 @@ def domain_list_walk(key: str, rules: Rules) -> Question:
     return Question(_folded(_parents(key, dotted=dotted), rules))
 
 
-def put_back(question: Question, index: int, values: tuple[str, ...], propagate: bool) -> str:
+def put_back(question: Question, index: int, values: tuple[str, ...], rules: Rules) -> str:
     """Make the virtual alias result out of the row that candidate `index` found.
 
     What mail_addr_map.c does after a FIXED table: `@other` gets the local part that was asked, and the
@@ -119,13 +119,14 @@ def put_back(question: Question, index: int, values: tuple[str, ...], propagate:
     """
     stripped = question.stripped[index]
     user = question.local_part.removesuffix(question.extension) if stripped else question.local_part
+    propagate = "virtual" in rules.propagate_unmatched_extensions
     extension = question.extension if stripped and propagate else ""
     if not extension and not any(value.startswith("@") for value in values):
         return ",".join(values)
     targets = [quote(user + value) if value.startswith("@") else value for value in values]
     if not extension:
         return ",".join(targets)
-    extended = [append_extension(target, extension) for target in targets]
+    extended = [append_extension(target, extension, rules.myorigin) for target in targets]
     return ",".join(target for target in extended if target) or ",".join(values)
 
 

@@ -11,17 +11,17 @@ from mailmaps.maps import search
 class TableKind:
     """What is fixed about a table, whatever answers it.
 
-    `tcp_port` is the default port of its tcp_table endpoint. `propagates` names the class of
-    propagate_unmatched_extensions that applies to its results. `bare_keys` is false where the builtin
-    source knows no key without `@` (else an unset virtual_alias_domains would make every domain a
-    virtual alias domain). `union` merges the answers of all sources. `held` tables are kept in memory
+    `tcp_port` is the default port of its tcp_table endpoint. `propagates`: the extension that the search
+    cut off goes back into the results (propagate_unmatched_extensions). `bare_keys` is false where the
+    builtin source knows no key without `@` (else an unset virtual_alias_domains would make every domain
+    a virtual alias domain). `union` merges the answers of all sources. `held` tables are kept in memory
     whole, because smtpd(8) remembers a resolver failure until it exits.
     """
 
     name: str
     walk: search.Walk
     tcp_port: int
-    propagates: str = ""
+    propagates: bool = False
     bare_keys: bool = True
     union: bool = False
     held: bool = False
@@ -36,7 +36,7 @@ KINDS: dict[str, TableKind] = {
             "virtual_alias_maps",
             search.external_address_walk,
             17013,
-            propagates="virtual",
+            propagates=True,
             bare_keys=False,
         ),
         TableKind("virtual_mailbox_maps", search.address_walk, 17014),
