@@ -77,7 +77,8 @@ async def test_the_settings_decide_where_no_flag_does(
 ) -> None:
     config = tmp_path / "mailmaps.toml"
     config.write_text(
-        '[database]\nhonour_active = false\n[postfix]\nrecipient_delimiter = "+-"\nowner_request_special = false\n'
+        "[database]\nhonour_active = false\n"
+        '[postfix]\nrecipient_delimiter = "+-"\nowner_request_special = false\n'
     )
     assert (await mailmaps("create", "--config", str(config))).returncode == 0
     question = "SELECT honour_active, recipient_delimiter, owner_request_special FROM mailmaps.settings"

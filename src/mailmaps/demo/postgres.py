@@ -171,7 +171,8 @@ class EmbeddedPostgres:
             "log_min_messages": "warning",
         }
         if not self._fsync:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            # Not synchronous_commit: what was committed must survive our own kill -9.
+            settings |= {"fsync": "off", "full_page_writes": "off"}
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
     def _is_ready(self) -> bool | None:

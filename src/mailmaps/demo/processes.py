@@ -36,7 +36,7 @@ def remove_stale_pid_file(data: Path, patience: float) -> None:
     Raises `PostgresError` while a server really runs on `data`.
     """
     end = time.monotonic() + patience
-    while (lines := _pid_file(data)) and _works_in(int(lines[_PID_LINE]), data):
+    while (lines := _pid_file(data)) and _serves(int(lines[_PID_LINE]), data):
         if time.monotonic() > end:
             raise PostgresError(f"PostgreSQL already runs on {data}, process {lines[_PID_LINE]}")
         time.sleep(POLL)
@@ -84,12 +84,16 @@ def _pid_file(data: Path) -> list[str]:
     return [line.strip() for line in lines]
 
 
-def _works_in(pid: int, data: Path) -> bool:
-    """Whether the process lives with `data` as its working directory, as every postmaster has."""
+def _serves(pid: int, data: Path) -> bool:
+    """Whether the process lives and has `data` among its words, as every postmaster of ours has.
+
+    Not its working directory: root in a container may not read that of another user's process.
+    """
     try:
-        return _lives(pid) and Path(f"/proc/{pid}/cwd").readlink() == data
-    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    return _lives(pid) and os.fsencode(data) in words
 
 
 def _children(pid: int) -> list[int]:
