@@ -173,6 +173,27 @@ async def test_draining_answers_what_was_asked_and_takes_no_more() -> None:
     assert idle_transport.is_closing()
 
 
+async def test_a_client_that_has_said_all_it_will_still_gets_its_reply() -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
+    connection.data_received(b"get miss\n")
+    assert connection.eof_received() is True
+    assert not transport.is_closing()
+    table.gate.set()
+    await settle()
+    assert transport.text == b"500 not%20found\n"
+    assert transport.is_closing()
+
+
+async def test_what_cannot_be_answered_before_the_end_is_told_to_come_later() -> None:
+    connection, transport = connected(FakeTable())
+    connection.data_received(b"get miss\nget other\n")
+    await settle()
+    connection.cut()
+    assert transport.text == b"400 mailmaps%20is%20stopping\n" * 2
+    assert transport.is_closing()
+
+
 async def test_a_fault_of_ours_is_cannot_say(caplog: pytest.LogCaptureFixture) -> None:
     table = FakeTable()
     table.fault = RuntimeError("a bug")

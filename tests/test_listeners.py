@@ -74,20 +74,49 @@ def test_an_unknown_owner_is_named(tmp_path: Path, access: UnixAccess) -> None:
         bind_unix(tmp_path / "s", access)
 
 
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ListenError, match="none/s"):
-        bind_unix(tmp_path / "none" / "s", UnixAccess())
+def test_a_missing_folder_is_made_and_more_than_that_is_named(tmp_path: Path) -> None:
+    with bind_unix(tmp_path / "run" / "s", UnixAccess()):
+        assert (tmp_path / "run" / "s").is_socket()
+    with pytest.raises(ListenError, match="none/run/s: No such file"):
+        bind_unix(tmp_path / "none" / "run" / "s", UnixAccess())
 
 
-async def test_only_the_allowed_networks_are_served(port: int, caplog: pytest.LogCaptureFixture) -> None:
+class ElsewhereSocket:
+    """Says that its clients come from another host; a test has only loopback."""
+
+    def __init__(self, sock: socket.socket, host: str) -> None:
+        self.sock = sock
+        self.host = host
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def accept(self) -> tuple[socket.socket, object]:
+        return self.sock.accept()[0], (self.host, 1)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("192.0.2.9", True),
+        ("198.51.100.9", False),
+        ("2001:db8::1", False),
+    ],
+)
+async def test_only_this_machine_and_the_allowed_networks_are_served(
+    port: int, host: str, served: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(bind_inet("127.0.0.1", port), Echo, Room(loop), loop, [ip_network("127.0.0.0/8")])
-    assert await hello(port) == b"hello"
-    acceptor.close()
-    acceptor = Acceptor(bind_inet("127.0.0.1", port), Echo, Room(loop), loop, [ip_network("192.0.2.0/24")])
+    sock = ElsewhereSocket(bind_inet("127.0.0.1", port), host)
+    acceptor = Acceptor(sock, Echo, Room(loop), loop, [ip_network("192.0.2.0/24")])  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING):
-        assert await hello(port) == b""
-    assert "refused a connection from 127.0.0.1" in caplog.text
+        assert await hello(port) == (b"hello" if served else b"")
+    assert (f"refused a connection from {host}" in caplog.text) is not served
     acceptor.close()
 
 

@@ -88,6 +88,11 @@ class Connection(asyncio.Protocol):
         elif self._worker is None:
             self._close_if_finished()
 
+    def eof_received(self) -> bool:
+        """The client has said all it will and may still read (`nc -N`): answer, then close."""
+        self.drain()
+        return True
+
     def drain(self) -> None:
         """Answer what was asked, take no more, then close."""
         if self._last_words is None:
@@ -95,9 +100,14 @@ class Connection(asyncio.Protocol):
         if self._worker is None:
             self._close_if_finished()
 
-    def abort(self) -> None:
-        """Close at once, whatever is unanswered."""
-        self._transport.abort()
+    def cut(self) -> None:
+        """Close now; what is still waiting is told to try later, which is cheaper than an end of file."""
+        if self._worker is not None:
+            self._worker.cancel()
+        later = Unavailable("mailmaps is stopping")
+        self._transport.write(b"".join(self._codec.encode(request, later) for request in self._waiting))
+        self._waiting.clear()
+        self._transport.close()
 
     @property
     def peer(self) -> str:

@@ -44,7 +44,12 @@ DRAIN = 4.0
 # Seconds in which queries already on the wire are still read after we stop accepting.
 LAST_READ = 0.05
 
-DELIVERY_OF_OURS = "virtual:"  # what the how-to's domains.transport calls our own delivery
+# What the how-to's domains.transport calls our own delivery; transport(5) takes either spelling.
+DELIVERY_OF_OURS = ("virtual:", "virtual")
+
+# The held tables are read as often as the settings say, but never so often that reading them takes more
+# than one part in this of the time: with very many domains a change is seen later instead.
+READING_SHARE = 50
 
 
 class Daemon:
@@ -56,7 +61,8 @@ class Daemon:
             lambda: connect(settings.database, for_lookups=True),
             settings.database.connections,
         )
-        self._held: list[tuple[HeldSource, Callable[[], None]]] = []
+        self._held: list[tuple[HeldSource, Table]] = []
+        self._unread: set[str] = set()  # held tables whose last reading failed
         self._tables = {name: self._table(KINDS[name]) for name in settings.tables}
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
         self._room: Room | None = None  # there from start() on
@@ -110,7 +116,8 @@ class Daemon:
         except TimeoutError:
             log.warning("%d connections did not finish in time and are cut", len(self._connections))
             for connection in list(self._connections):
-                connection.abort()
+                connection.cut()
+            await asyncio.sleep(LAST_READ)
         if self._refresher is not None:
             self._refresher.cancel()
         await self._pool.close()
@@ -159,15 +166,16 @@ class Daemon:
                 negative_size=cache.negative_size,
             ),
             self._settings.database.lookup_deadline,
+            max(1, self._settings.database.connections - 1),
         )
-        self._held += [(source, table.forget) for source in sources if isinstance(source, HeldSource)]
+        self._held += [(source, table) for source in sources if isinstance(source, HeldSource)]
         return table
 
     def _source(self, kind: TableKind, name: str) -> Source:
         builtin = name == "builtin"
         replace = {}
         if builtin and kind.name == "transport_maps" and self._settings.delivery != "virtual":
-            replace = {DELIVERY_OF_OURS: self._settings.delivery}
+            replace = dict.fromkeys(DELIVERY_OF_OURS, self._settings.delivery)
         view = view_of(kind.name, name)
         source = ViewSource(self._pool, view, name=name, bare_keys=not builtin, replace=replace)
         if not kind.held:
@@ -175,33 +183,49 @@ class Daemon:
         return HeldSource(
             source,
             source.list_rows,
+            away=lambda: self._pool.is_away,
+            deadline=self._settings.database.lookup_deadline,
             max_stale=self._settings.cache.max_stale,
             max_stale_not_found=self._settings.cache.max_stale_not_found,
         )
 
     async def _keep_refreshing(self) -> None:
+        loop = asyncio.get_running_loop()
+        took = 0.0
         while True:
-            await asyncio.sleep(self._settings.cache.refresh)
+            await asyncio.sleep(max(self._settings.cache.refresh, READING_SHARE * took))
+            began = loop.time()
             try:
                 await self._refresh_held()
             except Exception:  # the held tables must be refreshed for as long as we live
                 log.exception("refreshing the held tables failed in a way we do not know")
+            took = loop.time() - began
 
     async def _refresh_held(self) -> None:
-        """Read the held tables anew; a failure is logged and the old rows stay."""
-        for source, forget in self._held:
+        """Read the held tables anew; a failure is logged, once, and the old rows stay."""
+        for source, table in self._held:
             try:
                 async with asyncio.timeout(self._settings.database.lookup_deadline):
                     if await source.refresh():
-                        forget()
+                        table.forget()
             except (CannotSay, TimeoutError) as error:
-                log.debug("held table: %s", error)
+                self._note_unread(table.kind.name, str(error) or "it takes longer than lookup_deadline")
+            else:
+                self._note_unread(table.kind.name, "")
+
+    def _note_unread(self, name: str, why: str) -> None:
+        if why and name not in self._unread:
+            self._unread.add(name)
+            log.error("table=%s: cannot be read whole: %s", name, why)
+        elif not why and name in self._unread:
+            self._unread.discard(name)
+            log.warning("table=%s: has been read whole again", name)
 
     async def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
         table = self._tables.get(str(request.get("table")))
         if table is None:
             raise CommandError("no such table; known are " + ", ".join(self._tables))
-        explanation = await table.explain(str(request.get("key", "")).encode())
+        explanation = await table.explain(str(request.get("key", "")).encode(errors="surrogateescape"))
         answer = explanation.answer
         word = (
             "found"

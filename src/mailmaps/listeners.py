@@ -76,11 +76,13 @@ def bind_inet(host: str, port: int) -> socket.socket:
 def bind_unix(path: Path, access: UnixAccess) -> socket.socket:
     """Bind and listen on a unix socket, replacing one that nobody listens on any more.
 
-    Nobody can connect before mode and owner are right, since the socket does not listen until then.
+    A missing folder is made (not the folders above it). Nobody can connect before mode and owner are right,
+    since the socket does not listen until then.
     Raises `ListenError` naming the path.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
         _remove_stale(path)
         sock.bind(str(path))
         path.chmod(access.mode)
@@ -198,7 +200,8 @@ def _descriptors_free(count: int) -> bool:
 class Acceptor:
     """Accepts the connections of one listening socket and hands each to a new protocol.
 
-    `allow_networks` limits who may connect to a TCP socket; empty means anybody who can reach it.
+    `allow_networks` limits who may connect to a TCP socket besides this machine itself; empty means anybody
+    who can reach it.
     """
 
     def __init__(
@@ -255,7 +258,7 @@ class Acceptor:
         if not self._allow_networks or not isinstance(address, tuple):
             return True
         host = ipaddress.ip_address(address[0].partition("%")[0])
-        return any(host in network for network in self._allow_networks)
+        return host.is_loopback or any(host in network for network in self._allow_networks)
 
     def _start(self, client: socket.socket) -> None:
         client.setblocking(False)

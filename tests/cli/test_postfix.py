@@ -57,11 +57,14 @@ def test_no_network_table_for_what_virtual_8_reads(tmp_path: Path, map_type: str
     assert code == 0
     lines = [line for line in output.splitlines() if not line.startswith("#")]
     parameters = {line.partition(" ")[0] for line in lines}
-    assert not parameters & {"virtual_uid_maps", "virtual_gid_maps"}
-    assert ("virtual_mailbox_maps" in parameters) is bool(text)
+    assert ("virtual_uid_maps" in parameters) is (not text)
+    network = {line.partition(" ")[0] for line in lines if "= tcp:" in line or "= socketmap:" in line}
+    assert not network & {"virtual_uid_maps", "virtual_gid_maps"}
+    assert ("virtual_mailbox_maps" in network) is bool(text)
     assert "virtual_alias_domains =" in lines
     if not text:
         assert "refuses every network table" in output
+        assert "SELECT value FROM mailmaps.virtual_uid_maps WHERE key = '%s'" in output
 
 
 def test_the_endpoints_are_those_of_the_settings(tmp_path: Path) -> None:
@@ -72,6 +75,9 @@ def test_the_endpoints_are_those_of_the_settings(tmp_path: Path) -> None:
     assert "transport_maps = tcp:127.0.0.1:999\n" in run("postfix-config", "--config", config)[1]
     output = run("postfix-config", "--map-type", "socketmap", "--config", config)[1]
     assert "transport_maps = socketmap:unix:/run/mailmaps/map:transport_maps\n" in output
+    below = config_file(tmp_path, '[socketmap]\ninet = ""\nunix = "/var/spool/postfix/mailmaps/map"')
+    output = run("postfix-config", "--map-type", "socketmap", "--config", below)[1]
+    assert "transport_maps = socketmap:unix:mailmaps/map:transport_maps\n" in output
 
 
 def test_a_table_without_endpoint_is_an_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailmaps.config import SettingsError, load, parse
+from mailmaps.config.dsn import each_host
 from mailmaps.config.edit import set_values
 from mailmaps.config.locate import line_of
 from mailmaps.config.secrets import ENVIRONMENT, database_password
@@ -56,12 +57,49 @@ ttl = -1
         ('[socketmap]\nmode = "rw"', "m.toml:2: socketmap.mode: not an octal mode"),
         ('[control]\nunix = "relative"', "m.toml:2: control.unix: a socket needs an absolute path"),
         (f'[control]\nunix = "/{"x" * 107}"', "at most 107 bytes"),
-        ('[listen]\nallow_networks = ["192.0.2.1/24"]', "m.toml:2: listen.allow_networks: "),
+        ('[listen]\nallow_networks = ["192.0.2.1/24"]', "m.toml:2: listen.allow_networks: not a network"),
         ("tables = 4", "m.toml:1: tables: "),
     ],
 )
 def test_problems(text: str, said: str) -> None:
     assert said in "\n".join(problems(text))
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:s3cret/x@127.0.0.1:5432/mail",
+        "postgresql://u:12345/s3cret@127.0.0.1:5432/mail",
+        "postgresql://u:s3cret?x@127.0.0.1/mail",
+        "postgresql://u:s3cret#x@127.0.0.1/mail",
+        "postgresql://u:s3[cret@127.0.0.1/mail",
+        "postgresql://u:s3℀cret@127.0.0.1/mail",
+        "postgresql://u:s3cret@127.0.0.1:port/mail",
+        "mysql://u:s3cret@127.0.0.1/mail",
+        "host=127.0.0.1 password=s3cret",
+        "postgresql://u:s3cret@127.0.0.1/mail?connect_timeout=2",
+    ],
+)
+def test_a_dsn_that_falls_apart_is_refused_and_not_shown(dsn: str) -> None:
+    found = "\n".join(problems(f"[database]\ndsn = '{dsn}'"))
+    assert found.startswith("m.toml:2: database.dsn: ")
+    assert "cret" not in found
+    assert "12345" not in found
+
+
+@pytest.mark.parametrize(
+    ("dsn", "hosts"),
+    [
+        ("postgresql://u:p%2Fw@127.0.0.1:5432/mail", ["postgresql://u:p%2Fw@127.0.0.1:5432/mail"]),
+        ("postgres://u@[::1]:5432,db.example/mail?sslmode=require",
+         ["postgres://u@[::1]:5432/mail?sslmode=require", "postgres://u@db.example/mail?sslmode=require"]),
+        ("postgresql:///mail?host=/run/postgresql", ["postgresql:///mail?host=/run/postgresql"]),
+        ("postgresql://u@/mail", ["postgresql://u@/mail"]),
+    ],
+)  # fmt: skip
+def test_a_dsn_is_split_by_host(dsn: str, hosts: list[str]) -> None:
+    assert parse(f"[database]\ndsn = '{dsn}'").database.dsn == dsn
+    assert each_host(dsn) == hosts
 
 
 def test_a_public_address_with_networks_is_fine() -> None:

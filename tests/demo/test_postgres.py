@@ -155,7 +155,7 @@ def test_programs_below_a_closed_directory(tmp_path: Path) -> None:
     code = CHILD.replace("time.sleep(600)", "print(server.port); server.stop()")
     done = subprocess.run(
         [sys.executable, "-c", code, str(closed / "pg")],
-        env={**os.environ, "PYTHONPATH": str(closed)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(closed), *sys.path])},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -224,9 +224,11 @@ def test_a_stale_pid_file_is_no_obstacle(server: EmbeddedPostgres) -> None:
     # Another living process of the same user has got the number: PostgreSQL itself would refuse.
     words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if ROOT else []
     with subprocess.Popen([*words, "sleep", "600"]) as other:
-        pid_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
-        server.start()
-        other.kill()
+        try:
+            pid_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
+            server.start()
+        finally:
+            other.kill()
     assert ask(server) == 1
 
 

@@ -156,6 +156,49 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_descriptors")
+async def test_a_domain_made_just_now_is_never_refused_because_of_the_database(
+    server: EmbeddedPostgres,
+) -> None:
+    """The list of the held table is older than the domain; its "not found" would be a 554."""
+    slow_list = settings(server)
+    slow_list["cache"]["refresh"] = 3600.0
+    connection = await asyncpg.connect(server.dsn())
+    with Daemon(slow_list, VIEWS) as daemon:
+        assert ask(daemon, "u@a.test", "transport_maps") == Found("virtual:")
+        await connection.execute("INSERT INTO plain VALUES ('new.test', 'virtual:')")
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE plain IN ACCESS EXCLUSIVE MODE")
+            assert isinstance(ask(daemon, "u@new.test", "transport_maps"), Unavailable)
+        await connection.execute("ALTER TABLE plain RENAME TO hidden")
+        assert isinstance(ask(daemon, "u@new.test", "transport_maps"), Unavailable)
+        await connection.execute("ALTER TABLE hidden RENAME TO plain")
+        assert ask(daemon, "u@new.test", "transport_maps") == Found("virtual:")
+    await connection.execute("DELETE FROM plain WHERE key = 'new.test'")
+    await connection.close()
+
+
+async def test_what_a_view_says_when_it_fails_cannot_break_a_reply_or_the_log(
+    server: EmbeddedPostgres,
+) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(
+        r"""CREATE FUNCTION shout(key text) RETURNS text LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION E'% \nforged \033[31m', repeat(key, 2000); END $$;
+            CREATE VIEW shouting AS SELECT key, shout(key) AS value FROM plain"""
+    )
+    with Daemon(settings(server), {"virtual_alias_maps": "view:public.shouting"}) as daemon:
+        with tcp(daemon, "virtual_alias_maps") as sock:
+            sock.sendall(b"get known@a.test\n")
+            reply = sock.recv(100_000)
+        assert reply.startswith(b"400 database:%20known@a.testknown")
+        assert reply.endswith(b"\n")
+        assert len(reply) < 1000
+        assert "forged" not in daemon.log()
+        assert max(map(len, daemon.log().splitlines())) < 500
+    await connection.execute("DROP VIEW shouting; DROP FUNCTION shout")
+    await connection.close()
+
+
 def test_a_thousand_connections_at_once_are_all_served(daemon: Daemon) -> None:
     with ExitStack() as stack:
         socks = [stack.enter_context(tcp(daemon, "virtual_alias_maps")) for _ in range(1000)]

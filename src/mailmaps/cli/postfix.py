@@ -14,6 +14,8 @@ from mailmaps.config import Settings
 from mailmaps.config.edit import set_values
 from mailmaps.postconf import PostconfError
 
+QUEUE_DIRECTORY = "/var/spool/postfix/"  # Postfix's default
+
 config_dir_option = click.option(
     "--config-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -84,9 +86,23 @@ def _delivery(settings: Settings, map_type: str) -> list[str]:
             f"virtual_mailbox_maps = {_map(settings, map_type, 'virtual_mailbox_maps')}",
         ]
     return [
-        '# delivery = "virtual": virtual(8) reads virtual_mailbox_maps, virtual_uid_maps and',
-        "# virtual_gid_maps, and it refuses every network table there (mail would be deferred). Keep the",
-        '# three lines you have (pgsql: or files), or set delivery = "lmtp:..." to hand mail to Dovecot.',
+        '# delivery = "virtual": virtual(8) reads the next three, and it refuses every network table there',
+        "# (mail would be deferred). So Postfix asks PostgreSQL itself for them. Each file has hosts, user,",
+        "# password and dbname like the .cf files you have, and the query beside it. The how-to's own files",
+        "# know nothing of `active`: with them, smtpd(8) accepts what mailmaps has ended.",
+        *(line for table in OF_VIRTUAL for line in _pgsql(table)),
+        '# Or set delivery = "lmtp:..." to hand the mail to Dovecot.',
+    ]
+
+
+# What virtual(8) reads (src/virtual/virtual.c:480-493).
+OF_VIRTUAL = ("virtual_mailbox_maps", "virtual_uid_maps", "virtual_gid_maps")
+
+
+def _pgsql(table: str) -> list[str]:
+    return [
+        f"#   query = SELECT value FROM mailmaps.{table} WHERE key = '%s'",  # noqa: S608  # our name
+        f"{table} = pgsql:/etc/postfix/mailmaps-{table}.cf",
     ]
 
 
@@ -98,5 +114,6 @@ def _map(settings: Settings, map_type: str, table: str) -> str:
     if settings.socketmap.inet:
         return f"socketmap:inet:{settings.socketmap.inet}:{table}"
     if settings.socketmap.unix:
-        return f"socketmap:unix:{settings.socketmap.unix}:{table}"
+        # A chrooted client sees the queue directory as its root; relative to it, both find the socket.
+        return f"socketmap:unix:{settings.socketmap.unix.removeprefix(QUEUE_DIRECTORY)}:{table}"
     raise Failure("socketmap.inet and socketmap.unix are empty: there is no endpoint to name", EX_CONFIG)

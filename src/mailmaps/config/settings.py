@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mailmaps.config.dsn import check_dsn
 from mailmaps.maps.tables import KINDS
 
 
@@ -48,7 +49,10 @@ def _mode(value: str) -> str:
 
 
 def _network(value: str) -> str:
-    ipaddress.ip_network(value)  # its error text names the value, which is no secret here
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("not a network such as 192.0.2.0/24 (no bits set beyond the prefix)") from None
     return value
 
 
@@ -75,6 +79,7 @@ def _unix_path(value: str) -> str:
     return value
 
 
+Dsn = Annotated[str, AfterValidator(check_dsn)]
 Inet = Annotated[str, AfterValidator(_inet)]
 Mode = Annotated[str, AfterValidator(_mode)]
 Network = Annotated[str, AfterValidator(_network)]
@@ -94,7 +99,7 @@ class Log(_Section):
 class Database(_Section):
     """[database]"""
 
-    dsn: str = Field(default="postgresql://mailreader@127.0.0.1:5432/mail", repr=False)
+    dsn: Dsn = Field(default="postgresql://mailreader@127.0.0.1:5432/mail", repr=False)
     password_file: str = ""
     connections: int = Field(default=4, ge=1, le=100)
     connect_timeout: Seconds = 3.0
@@ -110,7 +115,7 @@ class Cache(_Section):
     negative_ttl: SecondsOrOff = 5.0
     size: int = Field(default=100_000, ge=0)
     negative_size: int = Field(default=50_000, ge=0)
-    refresh: Seconds = 30.0
+    refresh: Seconds = 1.0
     max_stale: SecondsOrOff = 86_400.0
     max_stale_not_found: SecondsOrOff = 600.0
 

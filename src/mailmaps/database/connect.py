@@ -5,12 +5,11 @@ asyncpg gives a first host that hangs the whole time limit; here each host has a
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from mailmaps.config.dsn import check_dsn, each_host, place
 from mailmaps.config.secrets import database_password
 
 if TYPE_CHECKING:
@@ -27,13 +26,6 @@ LOOKUP_SETTINGS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 
 class ConnectError(Exception):
     """No host of the DSN could be reached; the text says why and holds no password."""
-
-
-def each_host(dsn: str) -> list[str]:
-    """Split a DSN with several hosts (libpq, "Specifying Multiple Hosts") into one DSN a host."""
-    parts = urlsplit(dsn)
-    user, at, hosts = parts.netloc.rpartition("@")
-    return [urlunsplit(parts._replace(netloc=user + at + host)) for host in hosts.split(",")]
 
 
 async def connect(database: Database, dsn: str | None = None, *, for_lookups: bool = False) -> Connection:
@@ -53,23 +45,55 @@ async def connect(database: Database, dsn: str | None = None, *, for_lookups: bo
         server_settings |= LOOKUP_SETTINGS
         server_settings["statement_timeout"] = str(int(database.lookup_deadline * 1000))
     failures: list[str] = []
-    for one in each_host(database.dsn if dsn is None else dsn):
+    for one in each_host(_checked(database.dsn if dsn is None else dsn)):
         try:
             return await asyncpg.connect(one, server_settings=server_settings, **options)
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-            failures.append(f"{_place(one)}: {reason(error)}")
+        except _FAILURES as error:
+            failures.append(f"{place(one)}: {reason(error)}")
     raise ConnectError("; ".join(failures))
 
 
+# TargetServerAttributeNotMatched (a standby where a primary is wanted) is an InternalClientError.
+_FAILURES = (
+    OSError,
+    TimeoutError,
+    ValueError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+
+def _checked(dsn: str) -> str:
+    try:
+        return check_dsn(dsn)
+    except ValueError as error:
+        raise ConnectError(f"the DSN: {error}") from None
+
+
+# Characters of an error that are shown. A view's error may quote its input at any length, and a reply of
+# tcp_table(5) over 4096 bytes costs Postfix ten seconds.
+LONGEST_REASON = 200
+
+
 def reason(error: BaseException) -> str:
-    """A short reason without values: PostgreSQL's DETAIL may quote rows, its message names things."""
+    """A short reason on one line, and none that could quote a DSN or a row.
+
+    PostgreSQL's message names things; its DETAIL, which quotes rows, is left out. What the library says
+    of a DSN it cannot use is left out too.
+    """
     if isinstance(error, asyncpg.PostgresError):
-        return f"{error.args[0] if error.args else 'error'} ({error.sqlstate})"
-    if isinstance(error, asyncio.TimeoutError) and not error.args:
-        return "no answer in time"
-    return str(error) or type(error).__name__
+        text = f"{_one_line(str(error.args[0] if error.args else 'error'))} ({error.sqlstate})"
+    elif isinstance(error, ValueError):
+        text = "the DSN or the password file does not suit the server"
+    elif isinstance(error, TimeoutError):
+        text = "no answer in time"
+    else:
+        text = _one_line(str(error)) or type(error).__name__
+    return text
 
 
-def _place(dsn: str) -> str:
-    """Host and port of a DSN, for messages."""
-    return urlsplit(dsn).netloc.rpartition("@")[2] or "the default host"
+def _one_line(text: str) -> str:
+    line = text.partition("\n")[0]
+    printable = "".join(char if char.isprintable() else "?" for char in line)
+    return printable if len(printable) <= LONGEST_REASON else printable[:LONGEST_REASON] + "..."

@@ -62,6 +62,11 @@ class Pool:
         self._wanted.set()
         self._keeper = asyncio.ensure_future(self._keep())
 
+    @property
+    def is_away(self) -> bool:
+        """Whether no connection is open and the last attempt to open one failed."""
+        return self._away is not None and not self._open
+
     async def tried(self) -> None:
         """Wait until the first attempt to connect has ended, well or badly."""
         await self._tried.wait()
@@ -117,7 +122,7 @@ class Pool:
             if not connection.is_closed():
                 return connection
             self._drop(connection)
-        if not self._open and self._away is not None:
+        if self.is_away:
             raise CannotSay(f"database: {self._away}")
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)

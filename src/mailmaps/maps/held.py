@@ -5,8 +5,10 @@ domain and transport tables should not fail because PostgreSQL restarts. They ar
 read at the start and again every few seconds.
 
 The rule it keeps: what is listed here is answered from here; what is not listed is asked from the
-database, since the domain may have been made a second ago; and only when the database cannot say, or
-does not within half a second, is the list's "not found" believed, for a limited time.
+database, since the domain may have been made a second ago. Only while the server cannot be reached at
+all is the list's "not found" believed, for a limited time. A query that fails, or is slow, is "cannot
+say" like any other: its "not found" would be a refusal (554) of mail for a domain made since the last
+reading.
 """
 
 from __future__ import annotations
@@ -18,30 +20,39 @@ from time import monotonic
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.sources import Rows, Source
 
-# Seconds until the list is believed although the database has not said no. trivial-rewrite(8), which asks
-# these tables, is one process for everybody: while it waits, no mail is accepted at all.
+# Seconds until a question about what is not listed is given up. trivial-rewrite(8), which asks these tables,
+# is one process for everybody: while it waits, no mail is accepted at all.
 PATIENCE = 0.5
 
 
 class HeldSource:
-    """Wraps a `Source`; `list_rows` reads all of it, `max_stale*` bound in seconds how old it may get."""
+    """Wraps a `Source`; `list_rows` reads all of it.
+
+    `away` tells whether the server is known to be unreachable. In seconds: `deadline` of one query,
+    `max_stale` and `max_stale_not_found`, how old the list may be for what it has and has not.
+    """
 
     def __init__(
         self,
         source: Source,
         list_rows: Callable[[], Awaitable[Rows]],
         *,
+        away: Callable[[], bool],
+        deadline: float,
         max_stale: float,
         max_stale_not_found: float,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._source = source
         self._list_rows = list_rows
+        self._away = away
+        self._deadline = deadline
         self._max_stale = max_stale
         self._max_stale_not_found = max_stale_not_found
         self._clock = clock
         self._rows: Rows = {}
         self._read_at: float | None = None
+        self._asking: set[asyncio.Task[Rows]] = set()
 
     @property
     def name(self) -> str:
@@ -69,16 +80,26 @@ class HeldSource:
 
     def known(self, candidates: Sequence[str]) -> Rows | None:
         rows = self._listed(candidates)
-        return rows if rows and self._younger_than(self._max_stale) else None
+        if rows and self._younger_than(self._max_stale):
+            return rows
+        if not rows and self._away() and self._younger_than(self._max_stale_not_found):
+            return rows
+        return None
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
-        if not self._younger_than(self._max_stale_not_found):
-            return await self._source.fetch(candidates)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await self._source.fetch(candidates)
-        except (CannotSay, TimeoutError):
-            return self._listed(candidates)
+        """Ask the source, and give up after `PATIENCE`; the query itself may go on to its deadline."""
+        task = asyncio.ensure_future(asyncio.wait_for(self._source.fetch(candidates), self._deadline))
+        self._asking.add(task)
+        task.add_done_callback(self._asked)
+        done, _ = await asyncio.wait({task}, timeout=PATIENCE)
+        if not done:
+            raise CannotSay(f"no answer from the database within {PATIENCE:g} s")
+        return task.result()
+
+    def _asked(self, task: asyncio.Task[Rows]) -> None:
+        self._asking.discard(task)
+        if not task.cancelled():
+            task.exception()  # read here, in case that nobody waits for it any more
 
     def _listed(self, candidates: Sequence[str]) -> Rows:
         return {key: self._rows[key] for key in candidates if key in self._rows}

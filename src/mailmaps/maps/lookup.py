@@ -35,7 +35,11 @@ class Explanation:
 
 
 class Table:
-    """One table: its kind, its sources in order, and what is remembered of them."""
+    """One table: its kind, its sources in order, and what is remembered of them.
+
+    `deadline` (seconds) bounds a lookup; `at_once` bounds how many ask the sources at a time, so that one
+    slow table does not take every connection from the others.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Table:
         rules: search.Rules,
         cache: Cache,
         deadline: float,
+        at_once: int,
     ) -> None:
         self.kind = kind
         self.sources = tuple(sources)
@@ -51,6 +56,7 @@ class Table:
         self._rules = rules
         self._cache = cache
         self._deadline = deadline
+        self._slots = asyncio.Semaphore(at_once)
         self._asked: dict[tuple[str, ...], asyncio.Task[Row]] = {}
         self._epoch = 0
         self._trouble = ""
@@ -79,7 +85,7 @@ class Table:
             return self._answer(question, row or await self._asked_row(question))
         except CannotSay as error:
             self._note_trouble(str(error))
-            return Unavailable(str(error))
+            return self._answer_after(error, question)[1]
 
     async def explain(self, key: bytes) -> Explanation:
         """Answer like `answer`, and say how."""
@@ -93,8 +99,14 @@ class Table:
             if row is None:
                 said_by, row = "database", await self._asked_row(question)
         except CannotSay as error:
-            return Explanation(question.candidates, None, said_by, Unavailable(str(error)))
+            row, answer = self._answer_after(error, question)
+            return Explanation(question.candidates, row, "memory" if row else said_by, answer)
         return Explanation(question.candidates, row, said_by, self._answer(question, row))
+
+    def _answer_after(self, error: CannotSay, question: search.Question) -> tuple[Row | None, Answer]:
+        """Memory may know more now: that the server is away, and so that its list has to do."""
+        row = self._known(question)
+        return row, Unavailable(str(error)) if row is None else self._answer(question, row)
 
     def _question(self, key: bytes) -> search.Question | None:
         """Take the key apart. None: no address or domain looks like this, so nothing can be found.
@@ -153,7 +165,7 @@ class Table:
         epoch = self._epoch
         sources = self._sources_for(question.candidates[0])
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._deadline), self._slots:
                 rows = [await source.fetch(question.candidates) for source in sources]
         except TimeoutError as error:
             raise CannotSay(f"no answer from the database within {self._deadline:g} s") from error

@@ -24,6 +24,9 @@ LONGEST_REPLY = 100_000
 # come by is bounded by its line_length_limit and expansion limits, far below this.
 LONGEST_REQUEST = 16 * 1024
 
+# What dict_sockmap.c logs of a reason is 200 characters.
+LONGEST_TEXT = 1024
+
 NOT_FOUND_REPLY = netstring(b"NOTFOUND ")
 
 
@@ -54,7 +57,7 @@ class Socketmap:
         if isinstance(answer, NotFound):
             return NOT_FOUND_REPLY
         if not isinstance(answer, Found):
-            return netstring(b"TEMP " + answer.reason.encode())
+            return netstring(b"TEMP " + answer.reason.encode()[:LONGEST_TEXT])
         payload = b"OK " + answer.value.encode()
         if len(payload) <= LONGEST_REPLY:
             return netstring(payload)

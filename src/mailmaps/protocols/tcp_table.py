@@ -26,6 +26,9 @@ LONGEST_REPLY = 4096
 # are quoted; results of an alias expansion are looked up again and have at most 1000.
 LONGEST_LINE = 16 * 1024
 
+# A reason may grow to three times its length by quoting.
+LONGEST_TEXT = 1024
+
 _UNSAFE = re.compile(rb"[^!-$&-~]")  # printable ASCII without blank and `%` goes out as it is
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _QUOTED_BYTE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -72,7 +75,7 @@ class TcpTable:
         if isinstance(answer, NotFound):
             return NOT_FOUND_REPLY
         if not isinstance(answer, Found):
-            return b"400 " + quote(answer.reason.encode()) + b"\n"
+            return b"400 " + quote(answer.reason.encode()[:LONGEST_TEXT]) + b"\n"
         reply = b"200 " + quote(answer.value.encode()) + b"\n"
         if len(reply) <= LONGEST_REPLY:
             return reply

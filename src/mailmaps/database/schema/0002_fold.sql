@@ -137,9 +137,10 @@ RETURN $json${
    "𞤘":"𞤺","𞤙":"𞤻","𞤚":"𞤼","𞤛":"𞤽","𞤜":"𞤾","𞤝":"𞤿","𞤞":"𞥀","𞤟":"𞥁","𞤠":"𞥂","𞤡":"𞥃"
 }$json$::jsonb;
 
--- For text with anything beyond ASCII, which is mostly in lower case already.
+-- For text with anything beyond ASCII, which is mostly in lower case already. (Every function in PL/pgSQL
+-- pins its search_path: names in it are looked up when it runs, and indexes rest on this one.)
 CREATE FUNCTION mailmaps.fold_unicode(folded text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $function$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
    folded := lower(folded COLLATE "C");
    IF NOT mailmaps.foldings() ?| string_to_array(folded, NULL) THEN

@@ -36,7 +36,7 @@ END;
 
 -- Why no lookup can ever reach, or no reply carry, this address or catch-all (@domain); NULL: it is fine.
 CREATE FUNCTION mailmaps.address_problem(address text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
    local CONSTANT text := mailmaps.local_of(address);
    domain CONSTANT text := mailmaps.domain_of(address);
@@ -48,7 +48,7 @@ BEGIN
       RETURN 'is longer than 254 bytes (RFC 5321 4.5.3.1.3)';
    ELSIF coalesce(domain, '') = '' THEN
       RETURN 'has no domain';
-   ELSIF domain COLLATE "C" ~ '[\u0001-\u0020"(),;<>\\]' THEN
+   ELSIF domain COLLATE "C" ~ '[\u0001-\u0020"(),;<>\\]|^\.|\.$|\.\.' THEN  -- Postfix drops a final dot
       RETURN 'has a domain that is none';
    ELSIF local <> '' COLLATE "C" THEN
       external := mailmaps.quoted(mailmaps.unquoted(local));
@@ -71,7 +71,7 @@ END;
 
 -- For CHECK constraints: says what is wrong instead of the constraint's name.
 CREATE FUNCTION mailmaps.accept(what text, value text, problem text) RETURNS boolean
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
    IF problem IS NOT NULL THEN
       RAISE EXCEPTION '% "%" %', what, value, problem USING ERRCODE = 'check_violation';

@@ -36,7 +36,9 @@ CREATE TABLE mailmaps.domain_aliases (
 CREATE UNIQUE INDEX domain_aliases_folded ON mailmaps.domain_aliases ((mailmaps.fold(domain) COLLATE "C"));
 CREATE INDEX domain_aliases_target ON mailmaps.domain_aliases ((mailmaps.fold(target) COLLATE "C"));
 
--- Domains that we only pass on; `.example.com` stands for its subdomains (facts/postfix.md 4.4).
+-- Domains that we only pass on. Whether `example.com` or `.example.com` stands for subdomains is decided by
+-- Postfix's parent_domain_matches_subdomains: by default the first in relay_domains, the second in
+-- transport_maps, so a relay with subdomains wants both rows.
 CREATE TABLE mailmaps.relays (
    domain text PRIMARY KEY CHECK (mailmaps.accept('relays.domain', domain, mailmaps.domain_problem(domain))),
    transport text NOT NULL DEFAULT 'relay:' CHECK (transport <> '' COLLATE "C")

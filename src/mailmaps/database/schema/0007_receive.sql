@@ -75,7 +75,7 @@ $function$;
 -- Where mail for exactly this key goes on to. NULL: the key is unknown; empty: it is known and ends there;
 -- an empty string among them: a live mailbox takes it.
 CREATE FUNCTION mailmaps.next_keys(candidate text) RETURNS text[]
-LANGUAGE plpgsql STABLE AS $function$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
    owner record;
    targets text[];

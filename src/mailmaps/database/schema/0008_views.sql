@@ -4,8 +4,10 @@
 -- Asked as WHERE key = ANY (...): each branch must find its rows by an index on the folded column.
 
 CREATE VIEW mailmaps.virtual_mailbox_domains AS
+   -- `*` here would take all outgoing mail, `.example.com` the mail of its subdomains.
    SELECT mailmaps.fold(domain) COLLATE "C" AS key, nullif(transport, '' COLLATE "C") AS value
    FROM public.domains
+   WHERE mailmaps.domain_problem(domain) IS NULL AND left(domain, 1) <> '.' COLLATE "C"
    UNION ALL
    SELECT mailmaps.fold(a.domain) COLLATE "C", nullif(d.transport, '' COLLATE "C")
    FROM mailmaps.domain_aliases a
@@ -15,7 +17,10 @@ CREATE VIEW mailmaps.virtual_mailbox_domains AS
       WHERE mailmaps.fold(o.domain) COLLATE "C" = mailmaps.fold(a.domain) COLLATE "C");
 
 CREATE VIEW mailmaps.relay_domains AS
-   SELECT mailmaps.fold(domain) COLLATE "C" AS key, domain AS value FROM mailmaps.relays;
+   SELECT mailmaps.fold(r.domain) COLLATE "C" AS key, r.domain AS value
+   FROM mailmaps.relays r
+   WHERE NOT EXISTS (
+      SELECT FROM mailmaps.our_domains o WHERE o.domain = mailmaps.fold(r.domain) COLLATE "C");
 
 CREATE VIEW mailmaps.relay_recipient_maps AS
    SELECT mailmaps.fold(address) COLLATE "C" AS key, 'OK'::text AS value FROM mailmaps.relay_recipients;
@@ -67,8 +72,16 @@ CREATE VIEW mailmaps.virtual_uid_maps AS
 CREATE VIEW mailmaps.virtual_gid_maps AS
    SELECT key, CASE WHEN live THEN gid::text END AS value FROM mailmaps.owned_addresses;
 
--- An inactive account's addresses stay known, so that nobody else may send as them; '!inactive' can be no
--- username.
+-- Keys of domain aliases that no account has as its own.
+CREATE VIEW mailmaps.inherited_keys AS
+   SELECT d.key, d.target_key
+   FROM mailmaps.domain_alias_keys d
+   WHERE NOT EXISTS (SELECT FROM public.user_addresses u WHERE mailmaps.fold(u.alias) COLLATE "C" = d.key)
+     AND NOT EXISTS (SELECT FROM public.user_accounts a WHERE mailmaps.fold(a.email) COLLATE "C" = d.key);
+
+-- Owners. An address listed in user_addresses belongs to whom it is listed for, and to nobody who merely has
+-- it as his email. An inactive account's addresses stay known, so that nobody else may send as them;
+-- '!inactive' can be no username.
 CREATE VIEW mailmaps.smtpd_sender_login_maps AS
    SELECT mailmaps.fold(u.alias) COLLATE "C" AS key,
           CASE WHEN a.live THEN a.username ELSE '!inactive' END AS value
@@ -77,12 +90,14 @@ CREATE VIEW mailmaps.smtpd_sender_login_maps AS
    UNION ALL
    SELECT a.email_key, CASE WHEN a.live THEN a.username ELSE '!inactive' END
    FROM mailmaps.accounts a
+   WHERE NOT EXISTS (SELECT FROM public.user_addresses u WHERE mailmaps.fold(u.alias) COLLATE "C" = a.email_key)
    UNION ALL
    SELECT k.key, CASE WHEN a.live THEN a.username ELSE '!inactive' END
-   FROM mailmaps.aliased_keys k
+   FROM mailmaps.inherited_keys k
    JOIN public.user_addresses u ON mailmaps.fold(u.alias) COLLATE "C" = k.target_key
    JOIN mailmaps.accounts a ON a.username = u.username
    UNION ALL
    SELECT k.key, CASE WHEN a.live THEN a.username ELSE '!inactive' END
-   FROM mailmaps.aliased_keys k
-   JOIN mailmaps.accounts a ON a.email_key = k.target_key;
+   FROM mailmaps.inherited_keys k
+   JOIN mailmaps.accounts a ON a.email_key = k.target_key
+   WHERE NOT EXISTS (SELECT FROM public.user_addresses u WHERE mailmaps.fold(u.alias) COLLATE "C" = k.target_key);

@@ -3,8 +3,10 @@
 
 CREATE VIEW mailmaps.doubtful_rows AS
    SELECT 'domains' AS subject,
-          format('"%s" %s, so no lookup reaches it', domain, mailmaps.domain_problem(domain)) AS text
-   FROM public.domains WHERE mailmaps.domain_problem(domain) IS NOT NULL
+          format('"%s" %s, so it is left out', domain,
+                 coalesce(mailmaps.domain_problem(domain), 'is no domain')) AS text
+   FROM public.domains
+   WHERE mailmaps.domain_problem(domain) IS NOT NULL OR left(domain, 1) = '.' COLLATE "C"
    UNION ALL
    SELECT 'domains', format('"%s" has an empty transport and gets no mail', domain)
    FROM public.domains WHERE transport = '' COLLATE "C"
@@ -27,7 +29,7 @@ CREATE VIEW mailmaps.doubtful_rows AS
      AND NOT EXISTS (SELECT FROM mailmaps.our_domains o
                      WHERE o.domain = mailmaps.domain_of(mailmaps.fold(alias)) COLLATE "C")
    UNION ALL
-   SELECT 'user_accounts', format('email "%s" of %s %s, so no lookup reaches it', email, username,
+   SELECT 'user_accounts', format('email "%s" of %s %s, so its mail goes astray', email, username,
                                   mailmaps.address_problem(email))
    FROM public.user_accounts WHERE mailmaps.address_problem(email) IS NOT NULL
    UNION ALL
