@@ -238,6 +238,7 @@ class Daemon:
             "candidates": explanation.candidates,
             "row": None if explanation.row is None else asdict(explanation.row),
             "said_by": explanation.said_by,
+            "put_back": explanation.put_back,
             "answer": word,
             "value": getattr(answer, "value", None),
             "reason": getattr(answer, "reason", None),

@@ -172,7 +172,10 @@ async def test_explain_says_who_said_it() -> None:
     assert explanation.said_by == "database"
     assert explanation.row is not None
     assert (explanation.row.index, explanation.row.source) == (2, "builtin")
+    assert explanation.put_back == ""
     assert (await aliases.explain(b"u+e@a.b")).said_by == "cache"
+    source.rows["v@a.b"] = ("w@a.b",)
+    assert (await aliases.explain(b"v+E@a.b")).put_back == "+E"
     assert (await aliases.explain(b"a.b")).said_by == "rule"
     source.trouble = "away"
     assert (await aliases.explain(b"new@c.d")).answer == Unavailable("away")

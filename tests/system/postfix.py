@@ -57,12 +57,13 @@ class Postmap(NamedTuple):
 
 
 def missing_packages() -> list[str]:
-    """Name what keeps a private Postfix from running here, as Debian packages; nothing when all is there."""
+    """Name the Debian packages that the tests with real servers miss here; nothing when all is there."""
+    pgbouncer = [] if shutil.which("pgbouncer", path=SEARCH_PATH) else ["pgbouncer"]
     postconf = shutil.which("postconf", path=SEARCH_PATH)
     if postconf is None:
-        return ["postfix", *PACKAGES.values()]
+        return ["postfix", *PACKAGES.values(), *pgbouncer]
     known = subprocess.run([postconf, "-m"], capture_output=True, text=True, check=True).stdout.split()
-    return [package for map_type, package in PACKAGES.items() if map_type not in known]
+    return [package for map_type, package in PACKAGES.items() if map_type not in known] + pgbouncer
 
 
 class PrivatePostfix:

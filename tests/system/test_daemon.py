@@ -250,6 +250,9 @@ def test_query_and_explain_ask_the_running_daemon(daemon: Daemon) -> None:
     assert explained["candidates"] == ["known+x@a.test", "known@a.test", "@a.test"]
     assert explained["row"] == {"index": 1, "values": ["d@x.test"], "source": "view:public.plain"}
     assert (explained["answer"], explained["value"]) == ("found", "d+X@x.test")
+    assert explained["put_back"] == "+X"
+    routed = json.loads(daemon.run("explain", "transport_maps", "u+X@a.test", "--json").stdout)
+    assert (routed["value"], routed["said_by"], routed["put_back"]) == ("virtual:", "memory", "")
     shown = daemon.run("explain", "virtual_alias_maps", "gone@a.test").stdout
     assert "(known, answers nothing)" in shown
     assert "answer: not found" in shown

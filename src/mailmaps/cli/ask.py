@@ -112,5 +112,7 @@ def _show(table: str, key: str, reply: dict[str, Any]) -> None:
     console.print(f"answer: [bold]{reply['answer']}[/]", end="")
     console.print(f" {escape(reply['value'])}" if reply["value"] else "", end="")
     console.print(f" ({escape(reply['reason'])})" if reply["reason"] else "")
+    if reply["put_back"]:
+        console.print(f"put back: {escape(reply['put_back'])}")
     source = f", source {escape(row['source'])}" if row and row["source"] else ""
     console.print(f"said by: {reply['said_by']}{source}")

@@ -34,6 +34,8 @@ __all__ = ["Site", "Status", "create", "migrations", "read_status", "upgrade"]
 Report = Callable[[str], None]
 
 # The advisory lock: "mailmaps" as a 64-bit number.
+_DEFAULT_OF_ACTIVE = """SELECT column_default FROM information_schema.columns
+   WHERE table_schema = 'public' AND table_name = 'user_accounts' AND column_name = 'active'"""
 LOCK = int.from_bytes(b"mailmaps", "big")
 
 
@@ -184,6 +186,8 @@ async def _finish(connection: Connection, site: Site, honour: bool, report: Repo
         )
         await connection.execute(grants())
     report(f"active is {'honoured' if honour else 'ignored'}")
+    if honour and "'0'" in (await connection.fetchval(_DEFAULT_OF_ACTIVE) or ""):
+        report("note: an INSERT that leaves active out makes an inactive account (its default is '0')")
 
 
 def _raise_if(problems: list[str]) -> None:

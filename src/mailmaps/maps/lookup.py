@@ -25,13 +25,15 @@ log = logging.getLogger(__name__)
 class Explanation:
     """How an answer came about, for `mailmaps explain`.
 
-    `said_by` is "cache", "memory" (a held table), "database" or "rule" (answered unasked).
+    `said_by` is "cache", "memory" (a held table), "database" or "rule" (answered unasked). `put_back` is
+    what of the key as it was asked went into the answer: the extension that the search had cut off.
     """
 
     candidates: tuple[str, ...]
     row: Row | None
     said_by: str
     answer: Answer
+    put_back: str = ""
 
 
 class Table:
@@ -101,7 +103,10 @@ class Table:
         except CannotSay as error:
             row, answer = self._answer_after(error, question)
             return Explanation(question.candidates, row, "memory" if row else said_by, answer)
-        return Explanation(question.candidates, row, said_by, self._answer(question, row))
+        put_back = ""
+        if row.found and self.kind.propagates:
+            put_back = search.extension_put_back(question, row.index, self._rules)
+        return Explanation(question.candidates, row, said_by, self._answer(question, row), put_back)
 
     def _answer_after(self, error: CannotSay, question: search.Question) -> tuple[Row | None, Answer]:
         """Memory may know more now: that the server is away, and so that its list has to do."""

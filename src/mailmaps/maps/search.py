@@ -119,8 +119,7 @@ def put_back(question: Question, index: int, values: tuple[str, ...], rules: Rul
     """
     stripped = question.stripped[index]
     user = question.local_part.removesuffix(question.extension) if stripped else question.local_part
-    propagate = "virtual" in rules.propagate_unmatched_extensions
-    extension = question.extension if stripped and propagate else ""
+    extension = extension_put_back(question, index, rules)
     if not extension and not any(value.startswith("@") for value in values):
         return ",".join(values)
     targets = [quote(user + value) if value.startswith("@") else value for value in values]
@@ -128,6 +127,12 @@ def put_back(question: Question, index: int, values: tuple[str, ...], rules: Rul
         return ",".join(targets)
     extended = [append_extension(target, extension, rules.myorigin) for target in targets]
     return ",".join(target for target in extended if target) or ",".join(values)
+
+
+def extension_put_back(question: Question, index: int, rules: Rules) -> str:
+    """The extension that goes back into the result of candidate `index`, as it was asked; often empty."""
+    propagate = "virtual" in rules.propagate_unmatched_extensions
+    return question.extension if propagate and question.stripped[index] else ""
 
 
 def _address_question(key: str, rules: Rules, forms: Callable[[str], Iterator[str]]) -> Question:
