@@ -45,7 +45,7 @@ async def test_create_then_status(mailmaps: Run) -> None:
     assert pending.stdout.startswith("the database holds no tables of ours, version 0\npending: 0001 howto\n")
     created = await mailmaps("create")
     assert (created.returncode, created.stderr) == (0, "")
-    assert created.stdout.splitlines()[-1] == "active is honoured"
+    assert "active is honoured" in created.stdout.splitlines()
     current = await mailmaps("status")
     assert current.returncode == 0
     assert (

@@ -91,7 +91,7 @@ async def test_doubtful_rows_are_named(database: Database) -> None:
         "a row in domain_aliases would make each of its addresses known",
         'relays: "C.test" is in domains or domain_aliases too, and that counts',
         'user_accounts: "same@a.test" is the email of one and two; mail goes to one of them',
-        'user_accounts: email "bare" of three has no domain, so no lookup reaches it',
+        'user_accounts: email "bare" of three has no domain, so its mail goes astray',
         'user_accounts: email "fives@a.test" of four is an address of five, who gets the mail',
         'user_addresses: "naked" has no domain, so no lookup reaches it',
         'user_addresses: "x y@a.test" is not in external form, which is "x y"@a.test, '
