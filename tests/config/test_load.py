@@ -75,6 +75,8 @@ def test_problems(text: str, said: str) -> None:
         "postgresql://u:s3[cret@127.0.0.1/mail",
         "postgresql://u:s3℀cret@127.0.0.1/mail",
         "postgresql://u:s3cret@127.0.0.1:port/mail",
+        "postgresql://u:s3cret@127.0.0.1:99999/mail",
+        "postgresql://u:s3@cret@127.0.0.1/mail",
         "mysql://u:s3cret@127.0.0.1/mail",
         "host=127.0.0.1 password=s3cret",
         "postgresql://u:s3cret@127.0.0.1/mail?connect_timeout=2",
@@ -95,6 +97,7 @@ def test_a_dsn_that_falls_apart_is_refused_and_not_shown(dsn: str) -> None:
          ["postgres://u@[::1]:5432/mail?sslmode=require", "postgres://u@db.example/mail?sslmode=require"]),
         ("postgresql:///mail?host=/run/postgresql", ["postgresql:///mail?host=/run/postgresql"]),
         ("postgresql://u@/mail", ["postgresql://u@/mail"]),
+        ("postgresql://u@%2Frun%2Fpostgresql/mail", ["postgresql://u@%2Frun%2Fpostgresql/mail"]),
     ],
 )  # fmt: skip
 def test_a_dsn_is_split_by_host(dsn: str, hosts: list[str]) -> None:

@@ -68,6 +68,22 @@ async def test_what_is_no_domain_routes_nobodys_mail(database: Database, domain:
     assert f'"{domain}" is no domain, so it is left out' in texts
 
 
+async def test_what_is_no_domain_has_no_alias_and_hides_no_relay(database: Database) -> None:
+    await database.connection.execute(ROWS)
+    await database.connection.execute(
+        "INSERT INTO domains (gid, domain) VALUES (8, '*'), (9, '.sub.example')"
+    )
+    await database.connection.execute("INSERT INTO mailmaps.domain_aliases VALUES ('star.example', '*')")
+    await database.connection.execute("INSERT INTO mailmaps.relays VALUES ('.sub.example', 'relay:[mx]')")
+    assert await values(database, "transport_maps", "star.example") == set()
+    assert await values(database, "virtual_mailbox_domains", "star.example") == set()
+    assert await values(database, "transport_maps", ".sub.example") == {"relay:[mx]"}
+    with pytest.raises(asyncpg.CheckViolationError, match="is no domain"):
+        await database.connection.execute(
+            "INSERT INTO mailmaps.domain_aliases VALUES ('.al.example', 'd.example')"
+        )
+
+
 async def test_a_domain_of_ours_is_not_relayed_as_well(database: Database) -> None:
     await database.connection.execute(ROWS)
     await database.connection.execute(

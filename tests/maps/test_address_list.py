@@ -55,6 +55,7 @@ def test_addresses(value: str, found: list[str]) -> None:
         ("bare", "+evil.test!x", "bare+evil.test!x@origin.test"),
         ("bare", "+x@evil.test", '"bare+x@evil.test"@origin.test'),
         ("user%host.test", "+x y", '"user+x y"@host.test'),
+        ('"a@b"', "+x", '"a@b+x"@origin.test'),
     ],
 )
 def test_extension(value: str, extension: str, extended: str) -> None:

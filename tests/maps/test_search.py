@@ -86,6 +86,7 @@ def test_a_key_of_nothing_but_dots_asks_no_thousand_parents() -> None:
         ('"x+y z"@a.b', "x@a.b", ("d@x",), True, '"d+y z"@x'),
         ("user+@a.b", "user@a.b", ("d@x",), True, "d+@x"),
         ("user+Ext@a.b", "@a.b", ("fix@x.y", "@other"), True, "fix@x.y,user+Ext@other"),
+        ("@a <evil@e.com> :y@a.b", "@a.b", ("@other",), True, '"@a <evil@e.com> :y"@other'),
         ("user+Ext@a.b", "user@a.b", (",",), True, ","),
     ],
 )

@@ -80,6 +80,8 @@ def test_a_request_has_a_limit() -> None:
         (Found("ü"), b"5:OK \xc3\xbc,"),
         (NOT_FOUND, b"9:NOTFOUND ,"),
         (Unavailable("later"), b"10:TEMP later,"),
+        (Unavailable("two\nlines \udcff"), b"16:TEMP two?lines ?,"),
+        (Unavailable("x" + "ü" * 600), netstring(b"TEMP x" + "ü".encode() * 511)),
     ],
 )
 def test_replies(answer: Answer, reply: bytes) -> None:

@@ -178,6 +178,42 @@ async def test_a_domain_made_just_now_is_never_refused_because_of_the_database(
     await connection.close()
 
 
+async def test_a_server_that_refuses_us_is_not_away(server: EmbeddedPostgres) -> None:
+    """Others may be writing to it, so the list of a held table does not say what is not there."""
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute("CREATE ROLE refused SUPERUSER LOGIN PASSWORD 'once'")
+    refused = settings(server)
+    refused["database"]["dsn"] = server.dsn("postgres", "refused", "once")
+    with Daemon(refused, VIEWS) as daemon:
+        assert ask(daemon, "u@none.test", "transport_maps") == NOT_FOUND
+        await connection.execute("ALTER ROLE refused PASSWORD 'another'")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'refused'"
+        )
+        assert eventually(lambda: "password authentication failed" in daemon.log(), LIMIT)
+        assert isinstance(ask(daemon, "u@new.test", "transport_maps"), Unavailable)
+        assert ask(daemon, "u@a.test", "transport_maps") == Found("virtual:"), "held in memory"
+    await connection.execute("DROP ROLE refused")
+    await connection.close()
+
+
+async def test_a_locked_domain_table_leaves_the_other_tables_their_connections(
+    server: EmbeddedPostgres,
+) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute("CREATE TABLE boxes AS SELECT key, value FROM plain")
+    views = {**VIEWS, "virtual_mailbox_domains": "view:public.plain", "virtual_uid_maps": "view:public.boxes"}
+    with Daemon(settings(server), views) as daemon:
+        assert ask(daemon, "known@a.test", "virtual_uid_maps") == Found("d@x.test")
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE plain IN ACCESS EXCLUSIVE MODE")
+            for number in range(6):
+                assert isinstance(ask(daemon, f"d{number}.test", "virtual_mailbox_domains"), Unavailable)
+                assert ask(daemon, f"n{number}@b.test", "virtual_uid_maps") == NOT_FOUND
+    await connection.execute("DROP TABLE boxes")
+    await connection.close()
+
+
 async def test_what_a_view_says_when_it_fails_cannot_break_a_reply_or_the_log(
     server: EmbeddedPostgres,
 ) -> None:

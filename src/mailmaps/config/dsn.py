@@ -14,8 +14,10 @@ NOT_A_DSN = (
     "percent-encode what is special in the password, or use password_file"
 )
 
-# host, host:port or [address]:port, each possibly empty.
-_HOST = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\])(?::[0-9]{1,5})?")
+# host, host:port or [address]:port, each possibly empty; a host may be a socket's folder (%2Frun%2F...).
+_HOST = re.compile(
+    r"(?:(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2})*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\])(?::([0-9]{0,5}))?"
+)
 
 
 def check_dsn(dsn: str) -> str:
@@ -25,19 +27,24 @@ def check_dsn(dsn: str) -> str:
         parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
         raise ValueError(NOT_A_DSN) from None
-    hosts = parts.netloc.rpartition("@")[2]
+    user, _, hosts = parts.netloc.rpartition("@")
     fits = (
         parts.scheme in ("postgresql", "postgres")
         and "//" in dsn[: len(parts.scheme) + 3]
         and not parts.fragment
-        and "@" not in parts.path + parts.query
-        and all(_HOST.fullmatch(host) for host in hosts.split(","))
+        and "@" not in user + parts.path + parts.query
+        and all(_is_host(host) for host in hosts.split(","))
     )
     if not fits:
         raise ValueError(NOT_A_DSN)
     if "connect_timeout" in parameters:
         raise ValueError("connect_timeout in the URI is not used; set database.connect_timeout")
     return dsn
+
+
+def _is_host(text: str) -> bool:
+    match = _HOST.fullmatch(text)
+    return match is not None and int(match[1] or 0) < 65536
 
 
 def each_host(dsn: str) -> list[str]:

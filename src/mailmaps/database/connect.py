@@ -5,6 +5,7 @@ asyncpg gives a first host that hangs the whole time limit; here each host has a
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -25,7 +26,15 @@ LOOKUP_SETTINGS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 
 
 class ConnectError(Exception):
-    """No host of the DSN could be reached; the text says why and holds no password."""
+    """No host of the DSN gave us a connection; the text says why and holds no password.
+
+    `unreachable`: nobody was there, or the server said that it is starting or stopping. False where a
+    server that works refused us (password, rights, connection limit): others may be writing to it.
+    """
+
+    def __init__(self, text: str, *, unreachable: bool = False) -> None:
+        super().__init__(_cut(text, LONGEST_FAILURES))
+        self.unreachable = unreachable
 
 
 async def connect(database: Database, dsn: str | None = None, *, for_lookups: bool = False) -> Connection:
@@ -43,14 +52,23 @@ async def connect(database: Database, dsn: str | None = None, *, for_lookups: bo
     server_settings = {"application_name": "mailmaps"}
     if for_lookups and not database.pgbouncer:
         server_settings |= LOOKUP_SETTINGS
-        server_settings["statement_timeout"] = str(int(database.lookup_deadline * 1000))
+        # A little before our own deadline: the server then ends the query and the connection survives.
+        server_settings["statement_timeout"] = str(int(database.lookup_deadline * 900))
     failures: list[str] = []
+    unreachable = True
     for one in each_host(_checked(database.dsn if dsn is None else dsn)):
         try:
             return await asyncpg.connect(one, server_settings=server_settings, **options)
         except _FAILURES as error:
             failures.append(f"{place(one)}: {reason(error)}")
-    raise ConnectError("; ".join(failures))
+            unreachable = unreachable and _means_unreachable(error)
+    raise ConnectError("; ".join(failures), unreachable=unreachable)
+
+
+def _means_unreachable(error: BaseException) -> bool:
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate).startswith(("57P", "08"))  # shutting down or starting; connection lost
+    return isinstance(error, (OSError, TimeoutError)) and not isinstance(error, ssl.SSLError)
 
 
 # TargetServerAttributeNotMatched (a standby where a primary is wanted) is an InternalClientError.
@@ -75,6 +93,9 @@ def _checked(dsn: str) -> str:
 # tcp_table(5) over 4096 bytes costs Postfix ten seconds.
 LONGEST_REASON = 200
 
+# The same for the reasons of all hosts of a DSN together.
+LONGEST_FAILURES = 600
+
 
 def reason(error: BaseException) -> str:
     """A short reason on one line, and none that could quote a DSN or a row.
@@ -84,6 +105,8 @@ def reason(error: BaseException) -> str:
     """
     if isinstance(error, asyncpg.PostgresError):
         text = f"{_one_line(str(error.args[0] if error.args else 'error'))} ({error.sqlstate})"
+    elif isinstance(error, ssl.SSLError):  # a ValueError as well, when a certificate fails
+        text = f"TLS: {_one_line(error.reason or str(error))}"
     elif isinstance(error, ValueError):
         text = "the DSN or the password file does not suit the server"
     elif isinstance(error, TimeoutError):
@@ -95,5 +118,8 @@ def reason(error: BaseException) -> str:
 
 def _one_line(text: str) -> str:
     line = text.partition("\n")[0]
-    printable = "".join(char if char.isprintable() else "?" for char in line)
-    return printable if len(printable) <= LONGEST_REASON else printable[:LONGEST_REASON] + "..."
+    return _cut("".join(char if char.isprintable() else "?" for char in line), LONGEST_REASON)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."

@@ -53,6 +53,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._waiters: deque[asyncio.Future[Connection]] = deque()
         self._away: str | None = None  # why no connection can be had, while that is so
+        self._unreachable = False  # the reason is that nobody is there
         self._wanted = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -64,8 +65,11 @@ class Pool:
 
     @property
     def is_away(self) -> bool:
-        """Whether no connection is open and the last attempt to open one failed."""
-        return self._away is not None and not self._open
+        """Whether the server cannot be reached: nothing is open and the last attempt found nobody.
+
+        A server that works and refuses us is not away: others may be writing to it.
+        """
+        return self._unreachable and not self._open
 
     async def tried(self) -> None:
         """Wait until the first attempt to connect has ended, well or badly."""
@@ -122,7 +126,7 @@ class Pool:
             if not connection.is_closed():
                 return connection
             self._drop(connection)
-        if self.is_away:
+        if not self._open and self._away is not None:
             raise CannotSay(f"database: {self._away}")
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -175,7 +179,10 @@ class Pool:
     async def _open_one(self) -> bool:
         try:
             connection = await self._connect()
-        except (ConnectError, SettingsError) as error:
+        except ConnectError as error:
+            self._went_away(str(error), unreachable=error.unreachable)
+            return False
+        except SettingsError as error:
             self._went_away(str(error))
             return False
         except Exception:  # the keeper must live, or nobody would ever connect again
@@ -187,14 +194,15 @@ class Pool:
         if self._away is not None:
             log.warning("the database is back")
             self._away = None
+        self._unreachable = False
         connection.add_termination_listener(self._terminated)
         self._open.add(connection)
         self._release(connection)
         return True
 
-    def _went_away(self, why: str) -> None:
+    def _went_away(self, why: str, *, unreachable: bool = False) -> None:
         if self._away is None:
             log.error("cannot connect to the database: %s", why)
-        self._away = why
+        self._away, self._unreachable = why, unreachable
         if not self._open:
             self._fail_waiters(why)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 
-from mailmaps.maps.address import quote, quote_local_part
+from mailmaps.maps.address import quote_local_part
 
 _SPACE = " \t\r\n"
 _OPERATORS = '|%!()<>@,;:\\".[]'  # tok822_opchar; the backslash begins an atom all the same
 
-_REWRITTEN = re.compile("[%!]")  # what trivial-rewrite takes for another spelling of `@`
+_REWRITTEN = re.compile("[@%!]")  # what trivial-rewrite takes for the mark before or behind a domain
 
 _WORD = "word"  # an atom, a quoted string or a domain literal
 _COMMENT = "comment"
@@ -31,22 +31,23 @@ def append_extension(value: str, extension: str, origin: str) -> str:
 
     Returns a comma-separated list in external form, empty when `value` holds no address. As in Postfix,
     an address without domain is completed *before* the extension goes in: a stranger writes the
-    extension, and its `%` or `!` must not choose where the mail goes. `origin` is $myorigin.
+    extension, and trivial-rewrite must not take its `%` or `!` for the address's own. `origin` is
+    $myorigin. (What Postfix does with `user%domain@$myorigin` where that is local is allow_percent_hack's
+    and resolve_dequoted_address's business, as with `pgsql:`.)
     """
-    return ",".join(_with_extension(_complete(tokens, origin), extension) for tokens in _parse(value))
+    return ",".join(_with_extension(*_complete(tokens, origin), extension) for tokens in _parse(value))
 
 
-def _with_extension(address: str, extension: str) -> str:
-    local, at, domain = address.rpartition("@")
-    if at:
-        return quote(local + extension + at + domain)
-    # Postfix will append its own $myorigin, unless it sees a `%` or `!` outside quotes.
-    extended = address + extension
+def _with_extension(local: str, domain: str, extension: str) -> str:
+    extended = local + extension
+    if domain:
+        return f"{quote_local_part(extended)}@{domain}"
+    # Postfix will append its own $myorigin, unless it sees a `@`, `%` or `!` outside quotes.
     return _quoted(extended) if _REWRITTEN.search(extended) else quote_local_part(extended)
 
 
-def _complete(tokens: list[_Token], origin: str) -> str:
-    """rewrite_tree() of src/trivial-rewrite/rewrite.c: give an address its domain.
+def _complete(tokens: list[_Token], origin: str) -> tuple[str, str]:
+    """rewrite_tree() of src/trivial-rewrite/rewrite.c: local part and domain of an address.
 
     With Postfix's defaults: swap_bangpath, allow_percent_hack and append_at_myorigin are `yes`.
     """
@@ -54,15 +55,14 @@ def _complete(tokens: list[_Token], origin: str) -> str:
     if kinds[:1] == ["@"] and ":" in kinds[:-1]:
         tokens = tokens[kinds.index(":") + 1 :]  # a source route
         kinds = [kind for kind, _ in tokens]
-    if "@" in kinds:
-        return _text(tokens)
-    if "!" in kinds:
+    if "@" not in kinds and "!" in kinds:
         bang = kinds.index("!")
-        return _text(tokens[bang + 1 :]) + "@" + _text(tokens[:bang])
-    if "%" in kinds:
-        percent = len(kinds) - 1 - kinds[::-1].index("%")
-        return _text(tokens[:percent]) + "@" + _text(tokens[percent + 1 :])
-    return _text(tokens) + (f"@{origin}" if origin else "")
+        return _text(tokens[bang + 1 :]), _text(tokens[:bang])
+    for mark in ("@", "%"):
+        if mark in kinds:
+            last = len(kinds) - 1 - kinds[::-1].index(mark)
+            return _text(tokens[:last]), _text(tokens[last + 1 :])
+    return _text(tokens), origin
 
 
 def _text(tokens: list[_Token]) -> str:

@@ -53,6 +53,9 @@ class HeldSource:
         self._rows: Rows = {}
         self._read_at: float | None = None
         self._asking: set[asyncio.Task[Rows]] = set()
+        # One question at a time, the reading of the list included: it may go on for long after we have
+        # given up on it, and the other tables want their connections.
+        self._turn = asyncio.Semaphore(1)
 
     @property
     def name(self) -> str:
@@ -72,8 +75,9 @@ class HeldSource:
 
         Raises `CannotSay` and keeps the old list when that fails.
         """
-        read_at = self._clock()
-        rows = await self._list_rows()
+        async with self._turn:
+            read_at = self._clock()
+            rows = await self._list_rows()
         changed = rows != self._rows
         self._rows, self._read_at = rows, read_at
         return changed
@@ -88,15 +92,18 @@ class HeldSource:
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
         """Ask the source, and give up after `PATIENCE`; the query itself may go on to its deadline."""
-        task = asyncio.ensure_future(asyncio.wait_for(self._source.fetch(candidates), self._deadline))
-        self._asking.add(task)
-        task.add_done_callback(self._asked)
-        done, _ = await asyncio.wait({task}, timeout=PATIENCE)
-        if not done:
-            raise CannotSay(f"no answer from the database within {PATIENCE:g} s")
-        return task.result()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._turn.acquire()
+                task = asyncio.ensure_future(asyncio.wait_for(self._source.fetch(candidates), self._deadline))
+                self._asking.add(task)
+                task.add_done_callback(self._asked)
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise CannotSay(f"no answer from the database within {PATIENCE:g} s") from None
 
     def _asked(self, task: asyncio.Task[Rows]) -> None:
+        self._turn.release()
         self._asking.discard(task)
         if not task.cancelled():
             task.exception()  # read here, in case that nobody waits for it any more

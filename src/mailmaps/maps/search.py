@@ -122,7 +122,7 @@ def put_back(question: Question, index: int, values: tuple[str, ...], rules: Rul
     extension = extension_put_back(question, index, rules)
     if not extension and not any(value.startswith("@") for value in values):
         return ",".join(values)
-    targets = [quote(user + value) if value.startswith("@") else value for value in values]
+    targets = [quote_local_part(user) + value if value.startswith("@") else value for value in values]
     if not extension:
         return ",".join(targets)
     extended = [append_extension(target, extension, rules.myorigin) for target in targets]

@@ -16,6 +16,17 @@ class Request:
     key: bytes
 
 
+# Bytes of a reason on the wire; Postfix logs some hundred of it. Quoting may make three times as many.
+LONGEST_REASON = 1024
+
+
+def reason_bytes(reason: str) -> bytes:
+    """A reason as it goes out: UTF-8, one line, bounded, whatever it came from."""
+    printable = "".join(char if char.isprintable() else "?" for char in reason)
+    whole = printable.encode("utf-8", "replace")[:LONGEST_REASON]
+    return whole.decode("utf-8", "ignore").encode()
+
+
 class ProtocolError(Exception):
     """The client does not speak this protocol; send `reply`, if any, then close the connection.
 

@@ -13,7 +13,7 @@ import logging
 
 from mailmaps.maps.answer import Answer, Found, NotFound
 from mailmaps.protocols.netstring import NetstringError, NetstringReader, netstring
-from mailmaps.protocols.request import ProtocolError, Request
+from mailmaps.protocols.request import ProtocolError, Request, reason_bytes
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,6 @@ LONGEST_REPLY = 100_000
 # Postfix 3.12 asks keys of at most 10000 bytes (socketmap_max_query_size), older ones any. What it can
 # come by is bounded by its line_length_limit and expansion limits, far below this.
 LONGEST_REQUEST = 16 * 1024
-
-# What dict_sockmap.c logs of a reason is 200 characters.
-LONGEST_TEXT = 1024
 
 NOT_FOUND_REPLY = netstring(b"NOTFOUND ")
 
@@ -57,7 +54,7 @@ class Socketmap:
         if isinstance(answer, NotFound):
             return NOT_FOUND_REPLY
         if not isinstance(answer, Found):
-            return netstring(b"TEMP " + answer.reason.encode()[:LONGEST_TEXT])
+            return netstring(b"TEMP " + reason_bytes(answer.reason))
         payload = b"OK " + answer.value.encode()
         if len(payload) <= LONGEST_REPLY:
             return netstring(payload)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mailmaps.maps.answer import Answer, Found, NotFound
-from mailmaps.protocols.request import ProtocolError, Request
+from mailmaps.protocols.request import ProtocolError, Request, reason_bytes
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +25,6 @@ LONGEST_REPLY = 4096
 # The client has no limit. An SMTP line has 2048 bytes (line_length_limit), three times that when all
 # are quoted; results of an alias expansion are looked up again and have at most 1000.
 LONGEST_LINE = 16 * 1024
-
-# A reason may grow to three times its length by quoting.
-LONGEST_TEXT = 1024
 
 _UNSAFE = re.compile(rb"[^!-$&-~]")  # printable ASCII without blank and `%` goes out as it is
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -75,7 +72,7 @@ class TcpTable:
         if isinstance(answer, NotFound):
             return NOT_FOUND_REPLY
         if not isinstance(answer, Found):
-            return b"400 " + quote(answer.reason.encode()[:LONGEST_TEXT]) + b"\n"
+            return b"400 " + quote(reason_bytes(answer.reason)) + b"\n"
         reply = b"200 " + quote(answer.value.encode()) + b"\n"
         if len(reply) <= LONGEST_REPLY:
             return reply

@@ -30,7 +30,8 @@ CREATE INDEX forwards_key ON mailmaps.forwards (key);
 -- Every address of `target` is one of `domain` too.
 CREATE TABLE mailmaps.domain_aliases (
    domain text PRIMARY KEY
-      CHECK (mailmaps.accept('domain_aliases.domain', domain, mailmaps.domain_problem(domain))),
+      CHECK (mailmaps.accept('domain_aliases.domain', domain, CASE
+         WHEN left(domain, 1) = '.' COLLATE "C" THEN 'is no domain' ELSE mailmaps.domain_problem(domain) END)),
    target text NOT NULL REFERENCES public.domains (domain) ON UPDATE CASCADE
 );
 CREATE UNIQUE INDEX domain_aliases_folded ON mailmaps.domain_aliases ((mailmaps.fold(domain) COLLATE "C"));

@@ -36,6 +36,7 @@ CREATE VIEW mailmaps.owned_addresses AS
 
 CREATE VIEW mailmaps.our_domains AS
    SELECT mailmaps.fold(domain) COLLATE "C" AS domain FROM public.domains
+   WHERE mailmaps.domain_problem(domain) IS NULL AND left(domain, 1) <> '.' COLLATE "C"
    UNION ALL SELECT mailmaps.fold(domain) COLLATE "C" FROM mailmaps.domain_aliases;
 
 -- Keys of domain aliases; an address that somebody has on his own account there goes first.

@@ -12,7 +12,7 @@ CREATE VIEW mailmaps.virtual_mailbox_domains AS
    SELECT mailmaps.fold(a.domain) COLLATE "C", nullif(d.transport, '' COLLATE "C")
    FROM mailmaps.domain_aliases a
    JOIN public.domains d ON d.domain = a.target
-   WHERE NOT EXISTS (
+   WHERE mailmaps.domain_problem(d.domain) IS NULL AND left(d.domain, 1) <> '.' COLLATE "C" AND NOT EXISTS (
       SELECT FROM public.domains o
       WHERE mailmaps.fold(o.domain) COLLATE "C" = mailmaps.fold(a.domain) COLLATE "C");
 
