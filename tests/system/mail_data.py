@@ -9,37 +9,11 @@ from __future__ import annotations
 import asyncpg
 
 from mailmaps.database.migrations import Site, create
+from mailmaps.demo.data import HOWTO
 from mailmaps.demo.postgres import EmbeddedPostgres
 
 DATABASE = "mail"
 PASSWORD = "a password of the tests"
-
-HOWTO = """
-INSERT INTO domains ( gid, domain )
-     VALUES ( 5001, 'lxtreme.nl' );
-INSERT INTO user_accounts ( username, uid, gid, password,
-                           email, mailbox, active )
-     VALUES ( 'jawi_lx', 5001, 5001, 'my_crypted_pw',
-              'janwillem.janssen@lxtreme.nl',
-              'lxtreme.nl/janwillem.janssen', '1' );
-INSERT INTO user_accounts ( username, uid, gid, password,
-                           email, mailbox, active )
-     VALUES ( 'info_lx', 5002, 5001, 'an_crypted_pw',
-              'info@lxtreme.nl',
-              'lxtreme.nl/info', '1' );
-INSERT INTO user_addresses ( username, alias )
-     VALUES ( 'jawi_lx', 'janwillem.janssen@lxtreme.nl' );
-INSERT INTO user_addresses ( username, alias )
-     VALUES ( 'jawi_lx', 'j.w.janssen@lxtreme.nl' );
-INSERT INTO user_addresses ( username, alias )
-     VALUES ( 'jawi_lx', 'postmaster@lxtreme.nl' );
-INSERT INTO user_addresses ( username, alias )
-     VALUES ( 'jawi_lx', 'hostmaster@lxtreme.nl' );
-INSERT INTO user_addresses ( username, alias )
-     VALUES ( 'jawi_lx', 'webmaster@lxtreme.nl' );
-INSERT INTO user_addresses ( username, alias )
-     VALUES ( 'info_lx', 'info@lxtreme.nl' );
-"""
 
 MORE = """
 INSERT INTO domains (gid, domain) VALUES (5002, 'second.test'), (5003, 'catch.test');
