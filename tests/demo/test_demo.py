@@ -107,6 +107,16 @@ def test_a_port_in_use_is_named_and_nothing_is_left(demo: RunningDemo, tmp_path:
     assert processes_below(tmp_path / "second") == []
 
 
+def test_a_folder_too_deep_for_a_socket_is_named(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    words = [sys.executable, "-m", "mailmaps", "demo", "--directory", str(deep), *PORTS]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 69
+    assert "control.unix: a socket's path has at most 107 bytes" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes_below(deep) == []
+
+
 def test_any_number_of_accounts(tmp_path: Path) -> None:
     running = RunningDemo(tmp_path / "demo", "--accounts", "12000")
     try:

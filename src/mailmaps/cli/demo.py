@@ -14,8 +14,10 @@ from rich.table import Table as Grid
 
 from mailmaps.cli.options import EX_UNAVAILABLE, Failure
 from mailmaps.cli.serve import log_to_stderr
-from mailmaps.config import Settings
+from mailmaps.config import Settings, SettingsError
 from mailmaps.daemon import Daemon
+from mailmaps.database.connect import ConnectError
+from mailmaps.database.preflight import SchemaError
 from mailmaps.demo.data import BIG_EXAMPLES, EXAMPLES
 from mailmaps.demo.postgres import EmbeddedPostgres, PostgresError
 from mailmaps.demo.site import Site
@@ -44,7 +46,7 @@ def demo(accounts: int | None, directory: Path, port_shift: int) -> None:
             daemon.bind()
             _introduce(site, settings, accounts)
             uvloop.run(daemon.serve())
-    except (PostgresError, ListenError) as error:
+    except (PostgresError, ListenError, SettingsError, SchemaError, ConnectError) as error:
         raise Failure(str(error), EX_UNAVAILABLE) from None
 
 
