@@ -31,6 +31,11 @@ def fold(text: str, smtputf8: bool = True) -> str:
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
+def is_well_formed(text: str) -> bool:
+    """Tell whether text came from well-formed UTF-8; other bytes are escaped in it (PEP 383)."""
+    return text.isascii() or not any("\udc80" <= char <= "\udcff" for char in text)
+
+
 def quote_local_part(local: str) -> str:
     """Give a local part its external form (quote_822_local.c)."""
     if _NEEDS_QUOTES.search(local) is None:
