@@ -16,9 +16,10 @@ SOURCE = Path(__file__).parent.parent / "src"
 # From the top down; a module may import from its own layer's packages and from layers below it.
 LAYERS = (
     ("mailmaps.cli", "mailmaps.__main__"),
-    ("mailmaps.demo", "mailmaps.daemon"),
+    ("mailmaps.demo", "mailmaps.daemon", "mailmaps.migration"),
+    ("mailmaps.tableset",),
     ("mailmaps.connection", "mailmaps.control", "mailmaps.listeners", "mailmaps.client", "mailmaps.database",
-     "mailmaps.postconf"),
+     "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
     ("mailmaps.config",),
     ("mailmaps.maps.lookup", "mailmaps.maps.held"),
     ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings"),

@@ -62,7 +62,7 @@ class SocketmapClient:
 def _answer(word: str, text: bytes) -> Answer:
     if word == "NOTFOUND":
         return NOT_FOUND
-    decoded = text.decode(errors="replace")
+    decoded = text.decode(errors="surrogateescape")
     return Found(decoded) if word == "OK" else Unavailable(decoded)
 
 

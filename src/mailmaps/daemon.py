@@ -1,8 +1,9 @@
-"""Builds everything from the settings, and starts, drains and stops it.
+"""Builds everything from the settings, and starts, reloads, drains and stops it.
 
 Start: bind every endpoint (clients queue from then on), connect and read the held tables once, then
-accept; a database that is away does not keep us from starting. Stop: accept no more, answer what was
-asked, close, within `DRAIN` seconds.
+accept; a database that is away does not keep us from starting. Reload: read the settings and all they
+name anew, and change over only when every query of the new can be asked. Stop: accept no more, answer
+what was asked, close, within `DRAIN` seconds.
 """
 
 from __future__ import annotations
@@ -11,30 +12,23 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from mailmaps.config import SettingsError
 from mailmaps.config.settings import Settings, Unix, split_inet
 from mailmaps.connection import Connection
 from mailmaps.control import CommandError, ControlConnection
-from mailmaps.database.connect import connect
-from mailmaps.database.pool import Pool
-from mailmaps.database.views import ViewSource
 from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
-from mailmaps.maps.answer import CannotSay, Found, NotFound
-from mailmaps.maps.cache import Cache
-from mailmaps.maps.held import HeldSource
-from mailmaps.maps.lookup import Table
-from mailmaps.maps.search import Rules
-from mailmaps.maps.sources import Source, view_of
-from mailmaps.maps.tables import KINDS, TableKind
+from mailmaps.maps.answer import Found, NotFound
 from mailmaps.protocols import tcp_table
 from mailmaps.protocols.request import Codec
 from mailmaps.protocols.socketmap import Socketmap
+from mailmaps.tableset import TableSet
 
 log = logging.getLogger(__name__)
 
@@ -44,30 +38,21 @@ DRAIN = 4.0
 # Seconds in which queries already on the wire are still read after we stop accepting.
 LAST_READ = 0.05
 
-# What the how-to's domains.transport calls our own delivery; transport(5) takes either spelling.
-DELIVERY_OF_OURS = ("virtual:", "virtual")
-
-# The held tables are read as often as the settings say, but never so often that reading them takes more
-# than one part in this of the time: with very many domains a change is seen later instead.
-READING_SHARE = 50
-
 
 class Daemon:
     """One running mailmaps."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
+        """`reread` gives the settings anew for a reload. Raises `SettingsError` for a bad `.cf` file."""
         self._settings = settings
-        self._pool = Pool(
-            lambda: connect(settings.database, for_lookups=True),
-            settings.database.connections,
-        )
-        self._held: list[tuple[HeldSource, Table]] = []
-        self._unread: set[str] = set()  # held tables whose last reading failed
-        self._tables = {name: self._table(KINDS[name]) for name in settings.tables}
+        self._reread = reread
+        self._set = TableSet(settings)
+        self._tables = dict(self._set.tables)  # one for all connections; a reload changes what is in it
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
         self._room: Room | None = None  # there from start() on
         self._connections: set[Connection] = set()
-        self._refresher: asyncio.Task[None] | None = None
         self._all_closed: asyncio.Event | None = None  # set up by stop(), which waits for it
 
     def bind(self) -> None:
@@ -83,16 +68,14 @@ class Daemon:
             sock = _bind_unix(self._settings.socketmap)
             self._sockets.append((sock, partial(self._connection, Socketmap)))
         if self._settings.control.unix:
-            commands = {"explain": self._explain, "status": self._status}
+            commands = {"explain": self._explain, "status": self._status, "reload": self._reload}
             sock = _bind_unix(self._settings.control)
             self._sockets.append((sock, partial(ControlConnection, commands)))
 
     async def start(self) -> None:
         """Connect, read the held tables if the database lets us, and begin to accept."""
-        self._pool.start()
-        await self._pool.tried()
-        await self._refresh_held()
-        self._refresher = asyncio.ensure_future(self._keep_refreshing())
+        for problem in await self._set.start():
+            log.error("%s", problem)
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
         loop = asyncio.get_running_loop()
         self._room = Room(loop)
@@ -118,10 +101,49 @@ class Daemon:
             for connection in list(self._connections):
                 connection.cut()
             await asyncio.sleep(LAST_READ)
-        if self._refresher is not None:
-            self._refresher.cancel()
-        await self._pool.close()
+        for task in self._tasks:
+            task.cancel()
+        await self._set.close()
         log.info("stopped")
+
+    async def reload(self) -> list[str]:
+        """Read everything anew; returns what keeps it from being used, and then nothing has changed."""
+        if self._reread is None:
+            return ["this daemon cannot read its settings anew"]
+        async with self._reloading:
+            try:
+                settings = self._reread()
+                fresh = TableSet(settings)
+            except SettingsError as error:
+                return self._kept(error.problems)
+            if problems := await fresh.start():
+                await fresh.close()
+                return self._kept(problems)
+            if settings.endpoints() != self._settings.endpoints():
+                log.warning("reload: listening sockets have changed; that takes a restart")
+            old, self._set, self._settings = self._set, fresh, settings
+            self._tables.clear()
+            self._tables.update(fresh.tables)
+            self._later(self._close_after_use(old))
+        log.info("reloaded: %d tables", len(self._tables))
+        return []
+
+    def _kept(self, problems: list[str]) -> list[str]:
+        for problem in problems:
+            log.error("not reloaded: %s", problem)
+        return problems
+
+    async def _close_after_use(self, old: TableSet) -> None:
+        await asyncio.sleep(self._settings.database.lookup_deadline + 1.0)  # lookups under way
+        await old.close()
+
+    def _later(self, work: Coroutine[Any, Any, object]) -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.ensure_future(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def serve(self) -> None:
         """Start, run until SIGTERM or SIGINT, stop."""
@@ -129,6 +151,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._later(self.reload()))
         starting = asyncio.ensure_future(self.start())
         ending = asyncio.ensure_future(ended.wait())
         await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -151,75 +174,6 @@ class Daemon:
     def _check_all_closed(self) -> None:
         if self._all_closed is not None and not self._connections:
             self._all_closed.set()
-
-    def _table(self, kind: TableKind) -> Table:
-        cache = self._settings.cache
-        sources = [self._source(kind, name) for name in self._settings.tables[kind.name].sources]
-        table = Table(
-            kind,
-            sources,
-            rules(self._settings),
-            Cache(
-                ttl=cache.ttl,
-                negative_ttl=cache.negative_ttl,
-                size=cache.size,
-                negative_size=cache.negative_size,
-            ),
-            self._settings.database.lookup_deadline,
-            max(1, self._settings.database.connections - 1),
-        )
-        self._held += [(source, table) for source in sources if isinstance(source, HeldSource)]
-        return table
-
-    def _source(self, kind: TableKind, name: str) -> Source:
-        builtin = name == "builtin"
-        replace = {}
-        if builtin and kind.name == "transport_maps" and self._settings.delivery != "virtual":
-            replace = dict.fromkeys(DELIVERY_OF_OURS, self._settings.delivery)
-        view = view_of(kind.name, name)
-        source = ViewSource(self._pool, view, name=name, bare_keys=not builtin, replace=replace)
-        if not kind.held:
-            return source
-        return HeldSource(
-            source,
-            source.list_rows,
-            away=lambda: self._pool.is_away,
-            deadline=self._settings.database.lookup_deadline,
-            max_stale=self._settings.cache.max_stale,
-            max_stale_not_found=self._settings.cache.max_stale_not_found,
-        )
-
-    async def _keep_refreshing(self) -> None:
-        loop = asyncio.get_running_loop()
-        took = 0.0
-        while True:
-            await asyncio.sleep(max(self._settings.cache.refresh, READING_SHARE * took))
-            began = loop.time()
-            try:
-                await self._refresh_held()
-            except Exception:  # the held tables must be refreshed for as long as we live
-                log.exception("refreshing the held tables failed in a way we do not know")
-            took = loop.time() - began
-
-    async def _refresh_held(self) -> None:
-        """Read the held tables anew; a failure is logged, once, and the old rows stay."""
-        for source, table in self._held:
-            try:
-                async with asyncio.timeout(self._settings.database.lookup_deadline):
-                    if await source.refresh():
-                        table.forget()
-            except (CannotSay, TimeoutError) as error:
-                self._note_unread(table.kind.name, str(error) or "it takes longer than lookup_deadline")
-            else:
-                self._note_unread(table.kind.name, "")
-
-    def _note_unread(self, name: str, why: str) -> None:
-        if why and name not in self._unread:
-            self._unread.add(name)
-            log.error("table=%s: cannot be read whole: %s", name, why)
-        elif not why and name in self._unread:
-            self._unread.discard(name)
-            log.warning("table=%s: has been read whole again", name)
 
     async def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
         table = self._tables.get(str(request.get("table")))
@@ -245,27 +199,10 @@ class Daemon:
         }
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"connections": len(self._connections), "database": self._pool.state}
+        return {"connections": len(self._connections), **self._set.state}
 
-
-def rules(settings: Settings) -> Rules:
-    """The search rules that the settings' [postfix] section stands for."""
-    postfix = settings.postfix
-    return Rules(
-        recipient_delimiter=postfix.recipient_delimiter,
-        owner_request_special=postfix.owner_request_special,
-        double_bounce_sender=postfix.double_bounce_sender,
-        propagate_unmatched_extensions=frozenset(postfix.propagate_unmatched_extensions),
-        myorigin=postfix.myorigin,
-        mydestination=frozenset(name.casefold() for name in postfix.mydestination),
-        parent_domain_matches_subdomains=frozenset(postfix.parent_domain_matches_subdomains),
-        smtputf8_enable=postfix.smtputf8_enable,
-        local_addresses=frozenset(
-            literal
-            for address in postfix.inet_interfaces + postfix.proxy_interfaces
-            for literal in (f"[{address}]", f"[ipv6:{address}]")
-        ),
-    )
+    async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"problems": await self.reload()}
 
 
 def _bind_unix(settings: Unix) -> socket.socket:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from mailmaps.maps.pgsql_cf import default_encoding
 
 SECONDS = 20.0  # postconf answers in milliseconds; NSS or a dead mount may not
 
@@ -52,6 +55,85 @@ def overrides(config_dir: Path | None = None) -> list[Override]:
         if parameter in _CONVERTERS:
             found.append(Override(service, parameter, value))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One entry of master.cf: its name ("submission/inet"), its daemon program, and the entry as one line."""
+
+    name: str
+    program: str
+    line: str
+
+
+def parameters(config_dir: Path, *, all_of_them: bool = False, expanded: bool = False) -> dict[str, str]:
+    """What main.cf sets, as it is written there (`postconf -n`), or, with `all_of_them`, all that is in
+    force; `expanded` puts values in the place of `$name`. Raises `PostconfError`."""
+    options = [*([] if all_of_them else ["-n"]), *(["-x"] if expanded else [])]
+    found = _parse(_postconf(config_dir, *options))
+    # `postconf -c` reports its own option as a setting.
+    return {name: value for name, value in found.items() if all_of_them or name != "config_directory"}
+
+
+@cache
+def builtin_names() -> frozenset[str]:
+    """The parameters that Postfix itself knows (`postconf -d`). Raises `PostconfError`."""
+    return frozenset(_parse(_postconf(None, "-d")))
+
+
+def all_overrides(config_dir: Path, *, expanded: bool = False) -> list[Override]:
+    """Every `-o name=value` of master.cf (`postconf -P`). Raises `PostconfError`."""
+    found = _parse(_postconf(config_dir, "-P", *(["-x"] if expanded else [])))
+    split = ((name.rpartition("/"), value) for name, value in found.items())
+    return [Override(service, parameter, value) for (service, _, parameter), value in split]
+
+
+def services(config_dir: Path) -> dict[str, Service]:
+    """The entries of master.cf (`postconf -M`), by name and type. Raises `PostconfError`."""
+    found = {}
+    for line in _postconf(config_dir, "-M").splitlines():
+        words = line.split()
+        if len(words) > _COMMAND:
+            name = f"{words[0]}/{words[1]}"
+            found[name] = Service(name, words[_COMMAND], line)
+    return found
+
+
+_COMMAND = 7  # master(5): service type private unpriv chroot wakeup maxproc command
+
+
+def expand(config_dir: Path, text: str, local: Sequence[Override] = ()) -> str:
+    """`text` with values in the place of `$name`; `local` are the overrides of the service that reads it.
+
+    Postfix's own expansion decides: the text is lent to a parameter that nothing else names.
+    """
+    settings = [word for one in local for word in ("-o", f"{one.parameter}={one.value}")]
+    return _postconf(config_dir, *settings, "-o", f"{_LENT}={text}", "-x", "-h", _LENT).rstrip("\n")
+
+
+_LENT = "mail_name"
+
+
+# The parameters of a pgsql_table(5); in main.cf each has the table's name and `_` before it.
+CF_PARAMETERS = (
+    "hosts user password dbname encoding query result_format domain expansion_limit retry_interval "
+    "idle_interval select_function table select_field where_field additional_conditions"
+).split()
+
+
+def table_settings(name: str, config_dir: Path) -> dict[str, str]:
+    """What main.cf sets for `pgsql:name`, by the names pgsql_table(5) has. Raises `PostconfError`.
+
+    postconf takes NAME_query for known only while some parameter names the table, so one is made to.
+    """
+    names = [f"{name}_{parameter}" for parameter in CF_PARAMETERS]
+    found = _parse(_postconf(config_dir, "-x", "-o", f"virtual_alias_maps=pgsql:{name}", *names))
+    return {full.removeprefix(f"{name}_"): value for full, value in found.items()}
+
+
+def edit(config_dir: Path, *arguments: str) -> None:
+    """Run a `postconf` that changes main.cf or master.cf. Raises `PostconfError`."""
+    _postconf(config_dir, *arguments)
 
 
 def _postconf(config_dir: Path | None, *arguments: str) -> str:
@@ -126,6 +208,8 @@ _LOOPBACK = {"loopback-only": "127.0.0.1 ::1"}
 Value = str | bool | list[str]
 
 _CONVERTERS: dict[str, Callable[[str, list[str]], Value | None]] = {
+    "mail_version": _text,
+    "config_directory": _text,
     "recipient_delimiter": _text,
     "owner_request_special": _yes,
     "double_bounce_sender": _text,
@@ -143,6 +227,9 @@ def difference(parameter: str, ours: object, theirs: object) -> str | None:
     """Say how our setting differs from Postfix's, or None. Order does not matter in lists."""
     if isinstance(ours, list) and isinstance(theirs, list):
         same = {word.lower() for word in ours} == {word.lower() for word in theirs}
+    elif parameter == "mail_version":
+        # What of it matters; an upgrade within these bounds is no difference.
+        same = default_encoding(str(ours)) == default_encoding(str(theirs))
     elif parameter == "myorigin":
         same = str(ours).lower() == str(theirs).lower()
     else:

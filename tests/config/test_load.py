@@ -38,7 +38,7 @@ ttl = -1
     assert "m.toml:4: database.connections: should be a valid integer" in found
     assert "m.toml:3: database.passwrod: there is no such setting" in found
     assert any(line.startswith("m.toml:7: tables.virtual_alias_maps.sources: not a source") for line in found)
-    assert any(line.startswith("m.toml:11: tables.no_such_table: no such table") for line in found)
+    assert any(line.startswith("m.toml:11: tables.no_such_table.parameter: no such table") for line in found)
     assert any(line.startswith("m.toml:13: cache.ttl: ") for line in found)
     assert "s3cret" not in "\n".join(found)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.conftest import Connection, Database
 
-from mailmaps.maps.tables import KINDS
+from mailmaps.maps.tables import DEFAULT_TABLES
 
 ACCOUNTS = 100_000
 BIG = {"user_accounts", "user_addresses", "domain_alias_keys", "forwards", "relay_recipients"}
@@ -64,7 +64,7 @@ async def test_no_question_reads_a_big_table(database: Database) -> None:
     assert await connection.fetchval("SELECT count(*) FROM mailmaps.domain_alias_keys") == 50_000
     found = {
         (table, mode, len(keys)): read
-        for table in KINDS
+        for table in DEFAULT_TABLES
         for mode, keys in PLANS
         if (read := await scans(connection, table, keys, mode))
     }
@@ -84,7 +84,7 @@ async def test_a_reading_is_complete(database: Database) -> None:
     await database.connection.execute(LOAD.replace(str(ACCOUNTS), "2000").replace("50000", "1000"))
     counts = {
         table: await database.connection.fetchval(f"SELECT count(DISTINCT key) FROM mailmaps.{table}")
-        for table in KINDS
+        for table in DEFAULT_TABLES
     }
     assert counts["virtual_mailbox_maps"] == counts["virtual_uid_maps"] == counts["virtual_gid_maps"] == 4000
     assert counts["relay_recipient_maps"] == 1000
@@ -93,6 +93,6 @@ async def test_a_reading_is_complete(database: Database) -> None:
     assert counts["virtual_alias_maps"] == 4000 + 1000 + 800 + 200
 
 
-@pytest.mark.parametrize("table", list(KINDS))
+@pytest.mark.parametrize("table", DEFAULT_TABLES)
 async def test_an_empty_schema_answers_nothing(database: Database, table: str) -> None:
     assert await database.connection.fetch(f"SELECT key, value FROM mailmaps.{table}") == []

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from tests.conftest import Connection, Database
 
-from mailmaps.maps.tables import KINDS
+from mailmaps.maps.tables import DEFAULT_TABLES
 
 # Three domains of ours; every account's username says what it is for.
 WORLD = """
@@ -218,7 +218,7 @@ async def test_domains_transports_and_relays(world: Database) -> None:
 
 async def test_asked_by_key_a_view_says_what_it_lists(world: Database) -> None:
     async with world.connect(world.reader_dsn) as reader:
-        for table in KINDS:
+        for table in DEFAULT_TABLES:
             whole = await listing(reader, table)
             for key in (*whole, "unknown@one.test", "one", ""):
                 rows = await reader.fetch(

@@ -24,6 +24,7 @@ class DictSource:
         self.rows = rows
         self.name = name
         self.bare_keys = bare_keys
+        self.one_by_one = self.exactly = self.volatile = False
         self.asked: list[Sequence[str]] = []
         self.trouble: str | None = None
         self.gate: asyncio.Event | None = None
@@ -47,7 +48,7 @@ class DictSource:
 
 def table(name: str, *sources: DictSource | HeldSource, ttl: float = 30, deadline: float = 5) -> Table:
     cache = Cache(ttl=ttl, negative_ttl=ttl, size=100, negative_size=100)
-    return Table(KINDS[name], sources, RULES, cache, deadline, at_once=3)
+    return Table(name, KINDS[name], sources, RULES, cache, deadline=deadline, at_once=3, volatile_ttl=1.0)
 
 
 async def test_a_row_serves_every_spelling_and_each_gets_its_own_reply() -> None:

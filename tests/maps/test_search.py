@@ -11,12 +11,14 @@ from mailmaps.maps.search import (
     Rules,
     Walk,
     address_walk,
-    domain_list_walk,
-    domain_walk,
+    extension_put_back,
     external_address_walk,
+    password_walk,
     put_back,
-    transport_walk,
+    unfolded_walk,
+    whole_key_walk,
 )
+from mailmaps.maps.tables import KINDS
 
 PLUS = Rules(recipient_delimiter="+", myorigin="origin.test", mydestination=frozenset({"local.test"}))
 NONE = replace(PLUS, recipient_delimiter="")
@@ -41,29 +43,14 @@ NONE = replace(PLUS, recipient_delimiter="")
         (address_walk, PLUS, "a@b@c.d", ('"a@b"@c.d', "a@b@c.d", "@c.d")),
         (address_walk, PLUS, "postmaster@a.b", ("postmaster@a.b", "@a.b")),
         (address_walk, PLUS, "+ext@a.b", ("+ext@a.b", "@a.b")),
-        (transport_walk, PLUS, "u+e@sub.ex.com",
-         ("u+e@sub.ex.com", "u@sub.ex.com", "sub.ex.com", ".ex.com", ".com")),
-        (transport_walk, replace(PLUS, parent_domain_matches_subdomains=frozenset({"transport_maps"})),
-         "u@sub.ex.com", ("u@sub.ex.com", "sub.ex.com", "ex.com", "com")),
-        (transport_walk, PLUS, "*", ("*",)),
-        (transport_walk, PLUS, "u@[192.0.2.1]", ("u@[192.0.2.1]", "[192.0.2.1]", ".0.2.1]", ".2.1]", ".1]")),
-        (domain_walk, PLUS, "Sub.Ex.com", ("sub.ex.com",)),
-        (domain_list_walk, PLUS, "sub.ex.com", ("sub.ex.com", "ex.com", "com")),
-        (domain_list_walk, replace(PLUS, parent_domain_matches_subdomains=frozenset()), "sub.ex.com",
-         ("sub.ex.com", ".ex.com", ".com")),
+        (password_walk, PLUS, "U+e@dom.test", ("u+e@dom.test", "u@dom.test", "@dom.test")),
+        (password_walk, replace(PLUS, recipient_delimiter="-"), "[Mail-1.test]:587", ("[mail-1.test]:587",)),
+        (whole_key_walk, PLUS, "Sub.Ex.com", ("sub.ex.com",)),
+        (unfolded_walk, PLUS, "Subject: Hello", ("Subject: Hello",)),
     ],
 )  # fmt: skip
 def test_candidates(walk: Walk, rules: Rules, key: str, candidates: tuple[str, ...]) -> None:
     assert walk(key, rules).candidates == candidates
-
-
-def test_a_key_of_nothing_but_dots_asks_no_thousand_parents() -> None:
-    key = "u@" + "a." * 8000 + "example.com"
-    candidates = transport_walk(key, PLUS).candidates
-    assert candidates[:2] == (key, key[2:])
-    assert candidates[-2:] == (".example.com", ".com")
-    assert len(candidates) < 140
-    assert domain_list_walk(key[2:], PLUS).candidates[-2:] == ("example.com", "com")
 
 
 @pytest.mark.parametrize(
@@ -94,3 +81,54 @@ def test_put_back(key: str, candidate: str, values: tuple[str, ...], propagate: 
     question: Question = external_address_walk(key, PLUS)
     rules = PLUS if propagate else replace(PLUS, propagate_unmatched_extensions=frozenset())
     assert put_back(question, question.candidates.index(candidate), values, rules) == result
+
+
+@pytest.mark.parametrize(
+    ("propagates", "result"),
+    [("virtual", "d+e@x"), ("canonical", "d@x"), ("generic", "d@x"), ("", "d@x")],
+)
+def test_each_class_of_tables_has_its_own_word(propagates: str, result: str) -> None:
+    question = external_address_walk("user+e@a.b", PLUS)
+    rules = replace(PLUS, propagate_unmatched_extensions=frozenset({"virtual"}))
+    index = question.candidates.index("user@a.b")
+    assert put_back(question, index, ("d@x",), rules, propagates) == result
+    assert extension_put_back(question, index, rules, propagates) == ("+e" if "+" in result else "")
+
+
+@pytest.mark.parametrize(
+    ("key", "candidate", "values", "propagate", "result"),
+    [
+        # mail_addr_map.c:149-161: the local part is glued to the whole result, and the whole is quoted.
+        ("user+e@a.b", "user@a.b", ("@o1, two@x",), True, '"user@o1, two+e"@x'),
+        ("user+e@a.b", "user@a.b", ("@o1, two@x",), False, '"user@o1, two"@x'),
+        ("user+e@a.b", "@a.b", ("@o1", "two@x"), True, '"user+e@o1,two"@x'),
+        ("user+e@a.b", "user@a.b", ("@o1", "@o2"), True, '"user@o1,+e"@o2'),
+        ("user+e@a.b", "user@a.b", ("@o1, two",), True, "user+e@o1,two+e@origin.test"),
+        ("user+e@a.b", "user@a.b", ("@o1, two",), False, "user@o1, two"),
+        ('"x y"@a.b', "@a.b", ("@o1, two@x",), True, '"x y@o1, two"@x'),
+        # Not at the start it stays an address without local part.
+        ("user+e@a.b", "user@a.b", ("one@x", "@o2"), True, "one+e@x,+e@o2"),
+        ("user+e@a.b", "@a.b", ("one@x", "@o2"), True, "one@x,@o2"),
+        # One address, or none: no difference.
+        ("User+E@a.b", "user@a.b", ("@other",), True, "User+E@other"),
+        ("User+E@a.b", "user@a.b", ("@other",), False, "User@other"),
+        ("user+e@a.b", "user@a.b", (", ,",), True, ", ,"),
+    ],
+)  # fmt: skip
+def test_put_back_exactly(
+    key: str, candidate: str, values: tuple[str, ...], propagate: bool, result: str
+) -> None:
+    question = external_address_walk(key, PLUS)
+    rules = PLUS if propagate else replace(PLUS, propagate_unmatched_extensions=frozenset())
+    index = question.candidates.index(candidate)
+    assert put_back(question, index, values, rules, exactly=True) == result
+
+
+@pytest.mark.parametrize("table", ["virtual_alias_maps", "virtual_mailbox_maps"])
+def test_a_domain_is_asked_whole_where_the_table_is_a_list_of_domains_by_default(table: str) -> None:
+    rules = Rules(recipient_delimiter="+-")
+    walk = KINDS[table].walk
+    assert walk("Web-shop.example", rules).candidates == ("web-shop.example",)
+    assert walk("[127.0.0.1]", rules).candidates == ("[127.0.0.1]",)
+    assert walk("bücher-laden.example", rules).candidates == ("bücher-laden.example",)
+    assert walk("user+ext", rules).candidates == ("user+ext", "user")

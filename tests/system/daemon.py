@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.system.processes import eventually, free_ports
 
@@ -43,15 +43,25 @@ class Daemon:
     """One mailmaps: `with Daemon(settings) as daemon`, or `start` and `close`."""
 
     def __init__(
-        self, settings: Mapping[str, Mapping[str, Value] | Value], sources: Mapping[str, str] | None = None
+        self,
+        settings: Mapping[str, Mapping[str, Value] | Value],
+        sources: Mapping[str, str] | None = None,
+        tables: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """`settings` are sections of mailmaps.toml; `sources` names another source for some tables."""
+        """`settings` are sections of mailmaps.toml; `sources` names another source for some tables.
+
+        With `tables` only these exist, each with the sources given.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="mailmaps-daemon-", dir="/tmp"))
-        ports = free_ports(len(TABLES) + 1)
-        self.ports = dict(zip((*TABLES, "socketmap"), ports, strict=True))
+        if tables is None:
+            tables = {table: [(sources or {}).get(table, "builtin")] for table in TABLES}
+        else:
+            settings = {"builtin_tables": False, **settings}
+        ports = free_ports(len(tables) + 1)
+        self.ports = dict(zip((*tables, "socketmap"), ports, strict=True))
         self.config = self.folder / "mailmaps.toml"
         self.output = self.folder / "output"
-        self.config.write_text(self._toml(settings, sources or {}))
+        self.config.write_text(self._toml(settings, tables))
         self.config.chmod(0o600)  # it may hold a password
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -121,6 +131,16 @@ class Daemon:
             with client.makefile("r", encoding="ascii", newline="\n") as replies:
                 return replies.readline().removesuffix("\n")
 
+    def explain(self, table: str, key: str) -> dict[str, Any]:
+        """How it answers a key, as its control socket tells."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(START_LIMIT)
+            client.connect(str(self.folder / "control.sock"))
+            client.sendall(json.dumps({"command": "explain", "table": table, "key": key}).encode() + b"\n")
+            with client.makefile() as replies:
+                told: dict[str, Any] = json.loads(replies.readline())
+                return told
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another command of mailmaps with the same configuration, say `query TABLE KEY`."""
         command = [sys.executable, "-m", "mailmaps", words[0], "--config", str(self.config), *words[1:]]
@@ -136,16 +156,15 @@ class Daemon:
             return True
         return all(_listens(port) for port in self.ports.values())
 
-    def _toml(self, settings: Mapping[str, Mapping[str, Value] | Value], sources: Mapping[str, str]) -> str:
+    def _toml(
+        self, settings: Mapping[str, Mapping[str, Value] | Value], tables: Mapping[str, Sequence[str]]
+    ) -> str:
         top = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
         sections = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
         sections["socketmap"] = {"inet": f"127.0.0.1:{self.ports['socketmap']}"}
         sections["control"] = {"unix": str(self.folder / "control.sock")}
-        for table in TABLES:
-            sections[f"tables.{table}"] = {
-                "tcp": f"127.0.0.1:{self.ports[table]}",
-                "sources": [sources.get(table, "builtin")],
-            }
+        for table, items in tables.items():
+            sections[f"tables.{table}"] = {"tcp": f"127.0.0.1:{self.ports[table]}", "sources": items}
         text = _lines(top)
         return text + "".join(f"\n[{name}]\n{_lines(values)}" for name, values in sections.items())
 

@@ -69,8 +69,34 @@ async def test_every_lookup_is_answered_through_a_transaction_pool(database: Dat
         assert "ERROR" not in daemon.log()
 
 
-def _ask(daemon: Daemon, key: str) -> object:
-    with socket.create_connection(("127.0.0.1", daemon.ports["virtual_mailbox_maps"]), timeout=LIMIT) as sock:
+async def test_a_cf_file_works_through_a_transaction_pool(
+    database: Database, bouncer: str, tmp_path: Path
+) -> None:
+    """With a parameter and columns that have to be told to travel as text, and one that is written in."""
+    await database.connection.execute(
+        """CREATE TABLE plain AS
+           SELECT n AS id, n % 2 = 0 AS even, date '2020-01-01' + n AS day FROM generate_series(1, 300) n"""
+    )
+    (tmp_path / "bound.cf").write_text(
+        f"hosts = {bouncer}\nquery = SELECT even, id FROM plain WHERE id = '%u'\n"
+    )
+    (tmp_path / "day.cf").write_text(
+        f"hosts = {bouncer}\nquery = SELECT id FROM plain WHERE day = date '%u'\n"
+    )
+    sources = [f"pgsql:{tmp_path}/bound.cf"], [f"pgsql:{tmp_path}/day.cf"]
+    settings: dict[str, dict[str, str | float | bool]] = {"database": {"pgbouncer": True, "connections": 8}}
+    tables = dict(zip(("virtual_mailbox_maps", "virtual_uid_maps"), sources, strict=True))
+    with Daemon(settings, tables=tables) as daemon:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda n: _ask(daemon, f"{n}@a.test"), range(1, 401)))
+        expected = [Found(f"{'f' if n % 2 else 't'},{n}") for n in range(1, 301)]
+        assert answers == expected + [NOT_FOUND] * 100
+        assert _ask(daemon, "2020-01-05@a.test", "virtual_uid_maps") == Found("4")
+        assert "ERROR" not in daemon.log()
+
+
+def _ask(daemon: Daemon, key: str, table: str = "virtual_mailbox_maps") -> object:
+    with socket.create_connection(("127.0.0.1", daemon.ports[table]), timeout=LIMIT) as sock:
         return TcpTableClient(sock).ask(key)
 
 

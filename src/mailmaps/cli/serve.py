@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 import uvloop
 
 from mailmaps.cli.options import EX_UNAVAILABLE, Failure, config_option, read_settings
-from mailmaps.config import SettingsError
+from mailmaps.config import SettingsError, load
 from mailmaps.config.secrets import database_password
 from mailmaps.daemon import Daemon
 from mailmaps.listeners import ListenError
@@ -20,12 +21,12 @@ from mailmaps.listeners import ListenError
 @click.command()
 @config_option
 def serve(config: Path) -> None:
-    """Answer lookups until SIGTERM."""
+    """Answer lookups until SIGTERM; SIGHUP reads the settings and the files they name anew."""
     settings = read_settings(config)
     log_to_stderr(settings.log.level)
     try:
         database_password(settings.database.password_file)
-        daemon = Daemon(settings)
+        daemon = Daemon(settings, partial(load, config))
         daemon.bind()
     except (ListenError, SettingsError) as error:
         raise Failure(str(error), EX_UNAVAILABLE) from None

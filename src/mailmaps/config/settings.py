@@ -10,7 +10,7 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mailmaps.config.dsn import check_dsn
 from mailmaps.maps.tables import KINDS
@@ -59,7 +59,34 @@ def _network(value: str) -> str:
 def _source(value: str) -> str:
     if value == "builtin" or re.fullmatch(r"view:[A-Za-z_][\w$]*\.[A-Za-z_][\w$]*", value):
         return value
-    raise ValueError('not a source; known are "builtin" and "view:SCHEMA.NAME"')
+    if re.fullmatch(r"pgsql:(/.+|[A-Za-z_][\w.-]*)", value):
+        return value
+    raise ValueError(
+        'not a source; known are "builtin", "view:SCHEMA.NAME", "pgsql:/path/of/file.cf" and '
+        '"pgsql:NAME" (NAME_query and its like in main.cf)'
+    )
+
+
+def _table_name(value: str) -> str:
+    # A socketmap name ends at the first blank and begins after the last colon (dict_sockmap.c:359).
+    if not re.fullmatch(r"[A-Za-z_][\w.-]*", value):
+        raise ValueError("a table's name is made of letters, digits, and _ . - after the first")
+    return value
+
+
+def _parameter(value: str) -> str:
+    if value not in KINDS:
+        raise ValueError(
+            "no such table; one that is not named after a Postfix parameter whose search order is known "
+            'has to name one (parameter = "check_sender_access")'
+        )
+    return value
+
+
+def _mail_version(value: str) -> str:
+    if value and not re.match(r"\d+\.\d+", value):
+        raise ValueError("not a version such as 3.7.11 (see `postconf -d mail_version`)")
+    return value
 
 
 def _delivery(value: str) -> str:
@@ -84,6 +111,9 @@ Inet = Annotated[str, AfterValidator(_inet)]
 Mode = Annotated[str, AfterValidator(_mode)]
 Network = Annotated[str, AfterValidator(_network)]
 SourceName = Annotated[str, AfterValidator(_source)]
+TableName = Annotated[str, AfterValidator(_table_name)]
+Parameter = Annotated[str, AfterValidator(_parameter)]
+MailVersion = Annotated[str, AfterValidator(_mail_version)]
 UnixPath = Annotated[str, AfterValidator(_unix_path)]
 Delivery = Annotated[str, AfterValidator(_delivery)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -118,11 +148,14 @@ class Cache(_Section):
     refresh: Seconds = 1.0
     max_stale: SecondsOrOff = 86_400.0
     max_stale_not_found: SecondsOrOff = 600.0
+    volatile_ttl: SecondsOrOff = 1.0
 
 
 class Postfix(_Section):
     """[postfix]: the main.cf parameters of these names, as Postfix has them."""
 
+    mail_version: MailVersion = ""
+    config_directory: str = "/etc/postfix"
     recipient_delimiter: str = ""
     owner_request_special: bool = True
     double_bounce_sender: str = "double-bounce"
@@ -171,29 +204,26 @@ class Control(Unix):
 
 
 class Table(_Section):
-    """[tables.NAME]; the default of `tcp` depends on the table."""
+    """[tables.NAME]; the defaults of `tcp` and `parameter` depend on the table."""
 
+    parameter: Parameter = ""
     sources: list[SourceName] = Field(default=["builtin"], min_length=1)
     tcp: Inet = ""
 
 
 def _default_tables() -> dict[str, Table]:
-    return {kind.name: Table(tcp=f"127.0.0.1:{kind.tcp_port}") for kind in KINDS.values()}
-
-
-def _table_name(value: str) -> str:
-    if value not in KINDS:
-        raise ValueError("no such table; known are " + ", ".join(KINDS))
-    return value
-
-
-TableName = Annotated[str, AfterValidator(_table_name)]
+    return {
+        kind.name: Table(parameter=kind.name, tcp=f"127.0.0.1:{kind.tcp_port}")
+        for kind in KINDS.values()
+        if kind.tcp_port
+    }
 
 
 class Settings(_Section):
     """All of mailmaps.toml."""
 
     delivery: Delivery = "virtual"
+    builtin_tables: bool = True
     log: Log = Log()
     database: Database = Database()
     cache: Cache = Cache()
@@ -203,17 +233,31 @@ class Settings(_Section):
     tables: dict[TableName, Table] = Field(default_factory=_default_tables)
     postfix: Postfix = Postfix()
 
-    @field_validator("tables", mode="before")
+    @model_validator(mode="before")
     @classmethod
     def _add_default_tables(cls, given: object) -> object:
-        """A table that is not mentioned, or mentioned without `tcp`, keeps its default endpoint."""
-        if not isinstance(given, dict):
+        """A default table keeps its endpoint unless told otherwise; every table learns its parameter."""
+        if not isinstance(given, dict) or not isinstance(given.get("tables", {}), dict):
             return given
-        defaults = {name: {"tcp": table.tcp} for name, table in _default_tables().items()}
-        return defaults | {
-            name: defaults.get(name, {}) | table if isinstance(table, dict) else table
-            for name, table in given.items()
+        tables = given.get("tables", {})
+        defaults = {
+            name: table.model_dump(include={"tcp", "parameter"}) for name, table in _default_tables().items()
         }
+        merged = {
+            name: defaults.get(name, {"parameter": name}) | table if isinstance(table, dict) else table
+            for name, table in tables.items()
+        }
+        if given.get("builtin_tables", True):
+            merged = defaults | merged
+        return given | {"tables": merged}
+
+    @model_validator(mode="after")
+    def _builtin_views_are_there(self) -> Settings:
+        builtin = _default_tables()
+        for name, table in self.tables.items():
+            if "builtin" in table.sources and name not in builtin:
+                raise ValueError(f"tables.{name}.sources: there is no builtin view for this table")
+        return self
 
     @model_validator(mode="after")
     def _endpoints_make_sense(self) -> Settings:
@@ -227,6 +271,10 @@ class Settings(_Section):
                     f"{path} is not a loopback address; say in listen.allow_networks who may ask there"
                 )
         return self
+
+    def endpoints(self) -> tuple[object, ...]:
+        """Everything that is bound at the start and stays until the end."""
+        return self.inet_endpoints(), self.socketmap, self.control, self.listen
 
     def inet_endpoints(self) -> dict[str, str]:
         """The TCP endpoints in use, by the path of the setting that names them."""

@@ -23,7 +23,15 @@ PROBE = "mailmaps-check@mailmaps-check.invalid"
 
 
 async def database_findings(settings: Settings) -> list[Finding]:
-    """Connect as the daemon does and try everything it will ask."""
+    """Connect as the daemon does and try everything it will ask of the settings' own database."""
+    asked = [
+        (name, source)
+        for name, table in settings.tables.items()
+        for source in table.sources
+        if not source.startswith("pgsql:")
+    ]
+    if not asked:
+        return []
     try:
         connection = await connect(settings.database, for_lookups=True)
     except (ConnectError, SettingsError) as error:
@@ -31,8 +39,7 @@ async def database_findings(settings: Settings) -> list[Finding]:
     try:
         version = await connection.fetchval("SHOW server_version")
         findings = [Finding(Level.OK, "database", f"PostgreSQL {version} answers")]
-        for name, table in settings.tables.items():
-            findings += [await _query_finding(connection, name, source) for source in table.sources]
+        findings += [await _query_finding(connection, name, source) for name, source in asked]
         return findings + await schema_findings(connection, settings)
     finally:
         with suppress(OSError, asyncpg.InterfaceError):  # it is of no use any more either way

@@ -6,7 +6,8 @@ asyncpg gives a first host that hangs the whole time limit; here each host has a
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # prefers for a view of many branches, takes 8 ms, running it 0.3 ms (virtual_alias_maps, 100,000
 # accounts); compiling it (jit) never pays.
 LOOKUP_SETTINGS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
+
+# The site's own queries are planned with the value at hand, as Postfix had it done: `address LIKE '%s'` needs
+# that for an index, and rows that nobody ordered (LIMIT 1 among them) then come in the order they came in.
+CF_SETTINGS = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
 
 
 class ConnectError(Exception):
@@ -44,23 +49,42 @@ async def connect(database: Database, dsn: str | None = None, *, for_lookups: bo
     `for_lookups` adds `LOOKUP_SETTINGS`, except behind PgBouncer, which refuses settings.
     """
     password = database_password(database.password_file) if dsn is None else None
+    options = {} if password is None else {"password": password.reveal()}
+    hosts = each_host(_checked(database.dsn if dsn is None else dsn))
+    named = [Host(place(one), {"dsn": one, **options}) for one in hosts]
+    return await connect_to_first(named, database, LOOKUP_SETTINGS if for_lookups else None)
+
+
+class Host(NamedTuple):
+    """One server: its name for messages, and the arguments of asyncpg.connect() that lead to it."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+async def connect_to_first(
+    hosts: list[Host], database: Database, lookup_settings: Mapping[str, str] | None
+) -> Connection:
+    """Connect to the first of `hosts` that answers, each within its own limit. Raises `ConnectError`.
+
+    `lookup_settings` are those of a connection for lookups, which also gets a statement_timeout; None for
+    others.
+    """
     options: dict[str, Any] = {"timeout": database.connect_timeout}
-    if password is not None:
-        options["password"] = password.reveal()
     if database.pgbouncer:
         options["statement_cache_size"] = 0  # prepared statements belong to a server we may not get again
     server_settings = {"application_name": "mailmaps"}
-    if for_lookups and not database.pgbouncer:
-        server_settings |= LOOKUP_SETTINGS
+    if lookup_settings is not None and not database.pgbouncer:
+        server_settings |= lookup_settings
         # A little before our own deadline: the server then ends the query and the connection survives.
         server_settings["statement_timeout"] = str(int(database.lookup_deadline * 900))
     failures: list[str] = []
     unreachable = True
-    for one in each_host(_checked(database.dsn if dsn is None else dsn)):
+    for host in hosts:
         try:
-            return await asyncpg.connect(one, server_settings=server_settings, **options)
+            return await asyncpg.connect(server_settings=server_settings, **options | host.arguments)
         except _FAILURES as error:
-            failures.append(f"{place(one)}: {reason(error)}")
+            failures.append(f"{host.name}: {reason(error)}")
             unreachable = unreachable and _means_unreachable(error)
     raise ConnectError("; ".join(failures), unreachable=unreachable)
 

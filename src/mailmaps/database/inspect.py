@@ -116,7 +116,7 @@ async def _contract_findings(connection: Connection, settings: Settings) -> list
     findings = []
     for table, values in settings.tables.items():
         for source in values.sources:
-            if source != "builtin":
+            if source.startswith("view:"):
                 findings += await _view_findings(connection, table, view_of(table, source))
     return findings
 

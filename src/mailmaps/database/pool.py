@@ -15,7 +15,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
@@ -39,6 +39,9 @@ LONGEST_PAUSE = 5.0
 _BREAKS = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
+T = TypeVar("T")
+
+
 class _Broken(Exception):
     """The connection broke under the query; another may answer it."""
 
@@ -51,6 +54,7 @@ class Pool:
         self._size = size
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
+        self._outdated: set[Connection] = set()
         self._waiters: deque[asyncio.Future[Connection]] = deque()
         self._away: str | None = None  # why no connection can be had, while that is so
         self._unreachable = False  # the reason is that nobody is there
@@ -71,6 +75,11 @@ class Pool:
         """
         return self._unreachable and not self._open
 
+    @property
+    def away(self) -> str | None:
+        """Why no connection can be had, while that is so."""
+        return self._away
+
     async def tried(self) -> None:
         """Wait until the first attempt to connect has ended, well or badly."""
         await self._tried.wait()
@@ -81,17 +90,30 @@ class Pool:
         return {"size": self._size, "open": len(self._open), "idle": len(self._idle), "away": self._away}
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """Run one query and return its rows. Raises `CannotSay`.
+        """Run one query and return its rows. Raises `CannotSay`."""
+        try:
+            return await self.run(lambda connection: connection.fetch(query, *arguments))
+        except asyncpg.PostgresError as error:
+            raise CannotSay(f"database: {reason(error)}") from error
 
-        A connection that breaks is no answer yet: the query reads only, so another connection is asked.
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Have `work` done on a connection. Raises `CannotSay`, and what PostgreSQL says of the work.
+
+        A connection that breaks is no answer yet: the work reads only, so another connection is asked.
         """
         for _ in range(self._size + 1):  # all held ones may have died at once, unnoticed
             connection = await self._acquire()
             try:
-                return await self._fetch_on(connection, query, *arguments)
+                return await self._run_on(connection, work)
             except _Broken as broken:
                 last = str(broken)
         raise CannotSay(f"database: {last}")
+
+    def renew(self) -> None:
+        """Replace every connection, and with them what they have prepared; those in use after their use."""
+        self._outdated = set(self._open)
+        for connection in list(self._idle):
+            self._drop(connection)
 
     async def close(self) -> None:
         """Close every connection without ceremony."""
@@ -102,15 +124,15 @@ class Pool:
             connection.terminate()
         self._fail_waiters("mailmaps is stopping")
 
-    async def _fetch_on(self, connection: Connection, query: str, *arguments: object) -> list[asyncpg.Record]:
+    async def _run_on(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            rows = await connection.fetch(query, *arguments)
+            result = await work(connection)
         except asyncpg.PostgresError as error:
             if connection.is_closed() or error.sqlstate.startswith("57P"):  # the server is going away
                 self._drop(connection)
                 raise _Broken(reason(error)) from error
             self._release(connection)
-            raise CannotSay(f"database: {reason(error)}") from error
+            raise
         except _BREAKS as error:
             self._drop(connection)
             raise _Broken(reason(error)) from error
@@ -118,7 +140,7 @@ class Pool:
             self._drop(connection)
             raise
         self._release(connection)
-        return rows
+        return result
 
     async def _acquire(self) -> Connection:
         while self._idle:
@@ -138,6 +160,9 @@ class Pool:
             raise
 
     def _release(self, connection: Connection) -> None:
+        if connection in self._outdated:
+            self._drop(connection)
+            return
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -147,6 +172,7 @@ class Pool:
 
     def _drop(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._outdated.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         if not connection.is_closed():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from mailmaps.maps.address import is_well_formed
 from mailmaps.maps.sources import Rows
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ class Queries(Protocol):
 
 
 class ViewSource:
-    """One view as a `mailmaps.maps.sources.Source`.
+    """One view as a `mailmaps.maps.sources.Source`, which takes all candidates at once.
 
     `replace` gives for a value as the view has it the value to answer (the builtin transport table has
     "virtual:" where our own delivery is meant).
     """
+
+    one_by_one = False
+    exactly = False
+    volatile = False
 
     def __init__(
         self,
@@ -50,8 +55,12 @@ class ViewSource:
         return None
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
-        """All candidates in one statement. Raises `CannotSay`."""
-        return self._rows(await self._queries.fetch(self._ask, list(candidates)))
+        """All candidates in one statement. Raises `CannotSay`.
+
+        Ill-formed UTF-8 (smtputf8_enable = no lets it through) stands in no row.
+        """
+        asked = [key for key in candidates if is_well_formed(key)]
+        return self._rows(await self._queries.fetch(self._ask, asked)) if asked else {}
 
     async def list_rows(self) -> Rows:
         """Every row of the view. Raises `CannotSay`."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The key is known; `value` (never empty) is what Postfix gets, before any quoting."""
+    """The key is known; `value` (never empty) is what Postfix gets, before any
+    quoting; bytes that are no UTF-8 are escaped in it (PEP 383)."""
 
     value: str
 
@@ -35,4 +36,12 @@ NOT_FOUND = NotFound()
 
 
 class CannotSay(Exception):
-    """Raised by a source that cannot answer now; the lookup becomes `Unavailable(str(error))`."""
+    """Raised by a source that cannot answer now; the lookup becomes `Unavailable(str(error))`.
+
+    `about_key`: the source is well and it is this key it has no answer for (a column cannot take it);
+    the source has logged that itself.
+    """
+
+    def __init__(self, reason: str, *, about_key: bool = False) -> None:
+        super().__init__(reason)
+        self.about_key = about_key

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 
 # An address has at most 254 octets (RFC 5321 4.5.3.1.3, erratum 1690). Keys far over that are somebody's
@@ -73,15 +74,16 @@ class Cache:
         del half.entries[candidates]
         return None
 
-    def put(self, candidates: Candidates, row: Row) -> None:
-        """Remember a row; whatever was remembered for these candidates before is forgotten."""
+    def put(self, candidates: Candidates, row: Row, longest: float = inf) -> None:
+        """Remember a row for at most `longest` seconds, and forget what was remembered in its place."""
         self._found.entries.pop(candidates, None)
         self._missing.entries.pop(candidates, None)
         half = self._found if row.found else self._missing
-        if half.ttl > 0 and half.size > 0 and len(candidates[0]) <= LONGEST_CACHED_KEY:
+        ttl = min(half.ttl, longest)
+        if ttl > 0 and half.size > 0 and len(candidates[0]) <= LONGEST_CACHED_KEY:
             if len(half.entries) >= half.size:
                 del half.entries[next(iter(half.entries))]
-            half.entries[candidates] = (row, self._clock() + half.ttl)
+            half.entries[candidates] = (row, self._clock() + ttl)
 
     def clear(self) -> None:
         """Forget everything, as when the table has changed."""

@@ -66,6 +66,18 @@ class HeldSource:
         return self._source.bare_keys
 
     @property
+    def one_by_one(self) -> bool:
+        return self._source.one_by_one
+
+    @property
+    def exactly(self) -> bool:
+        return self._source.exactly
+
+    @property
+    def volatile(self) -> bool:
+        return self._source.volatile
+
+    @property
     def age(self) -> float | None:
         """Seconds since the list was read; None when it never was."""
         return None if self._read_at is None else self._clock() - self._read_at

@@ -40,20 +40,29 @@ class Table:
     """One table: its kind, its sources in order, and what is remembered of them.
 
     `deadline` (seconds) bounds a lookup; `at_once` bounds how many ask the sources at a time, so that one
-    slow table does not take every connection from the others.
+    slow table does not take every connection from the others. `volatile_ttl` (seconds) is how long an
+    answer is remembered when a source's answers change with time alone.
     """
 
     def __init__(
         self,
+        name: str,
         kind: TableKind,
         sources: Sequence[Source],
         rules: search.Rules,
         cache: Cache,
+        *,
         deadline: float,
         at_once: int,
+        volatile_ttl: float,
     ) -> None:
+        self.name = name
         self.kind = kind
         self.sources = tuple(sources)
+        # The first `pgsql:` table with an answer was the one that counted (smtpd_check.c:3948-3976).
+        self._union = kind.union and not any(source.exactly for source in sources)
+        self._exact = frozenset(source.name for source in sources if source.exactly)
+        self._volatile_ttl = volatile_ttl
         self._bare_sources = tuple(s for s in self.sources if s.bare_keys or kind.bare_keys)
         self._rules = rules
         self._cache = cache
@@ -86,7 +95,8 @@ class Table:
             row = self._cache.get(question.candidates) or self._known(question)
             return self._answer(question, row or await self._asked_row(question))
         except CannotSay as error:
-            self._note_trouble(str(error))
+            if not error.about_key:
+                self._note_trouble(str(error))
             return self._answer_after(error, question)[1]
 
     async def explain(self, key: bytes) -> Explanation:
@@ -105,7 +115,7 @@ class Table:
             return Explanation(question.candidates, row, "memory" if row else said_by, answer)
         put_back = ""
         if row.found and self.kind.propagates:
-            put_back = search.extension_put_back(question, row.index, self._rules)
+            put_back = search.extension_put_back(question, row.index, self._rules, self.kind.propagates)
         return Explanation(question.candidates, row, said_by, self._answer(question, row), put_back)
 
     def _answer_after(self, error: CannotSay, question: search.Question) -> tuple[Row | None, Answer]:
@@ -116,11 +126,11 @@ class Table:
     def _question(self, key: bytes) -> search.Question | None:
         """Take the key apart. None: no address or domain looks like this, so nothing can be found.
 
-        PostgreSQL holds neither NUL nor ill-formed UTF-8, and Postfix itself never asks either of a
-        `pgsql:` table (src/util/dict_utf8.c:144-152).
+        No key holds NUL, and no table is asked for ill-formed UTF-8 unless smtputf8_enable is off
+        (src/util/dict_utf8.c:144-152).
         """
         try:
-            text = key.decode()
+            text = key.decode(errors="strict" if self._rules.smtputf8_enable else "surrogateescape")
         except UnicodeDecodeError:
             return None
         if not text or "\0" in text or not self._sources_for(text):
@@ -139,16 +149,19 @@ class Table:
             if known is None:
                 return None
             rows.append(known)
-        return self._choose(question, sources, rows)
+        found = (
+            self._row(index, candidate, sources, rows) for index, candidate in enumerate(question.candidates)
+        )
+        return next((row for row in found if row), NO_ROW)
 
     def _note_trouble(self, trouble: str) -> None:
         """Log why the table cannot say, and that it can again: once each, not once a lookup."""
         if trouble != self._trouble:
             self._trouble = trouble
             if trouble:
-                log.error("table=%s: cannot say: %s", self.kind.name, trouble)
+                log.error("table=%s: cannot say: %s", self.name, trouble)
             else:
-                log.warning("table=%s: answers again", self.kind.name)
+                log.warning("table=%s: answers again", self.name)
 
     async def _asked_row(self, question: search.Question) -> Row:
         """The row from the sources; joins the query that is already on its way for this key."""
@@ -168,37 +181,59 @@ class Table:
 
     async def _ask(self, question: search.Question) -> Row:
         epoch = self._epoch
-        sources = self._sources_for(question.candidates[0])
         try:
             async with asyncio.timeout(self._deadline), self._slots:
-                rows = [await source.fetch(question.candidates) for source in sources]
+                row = await self._search(question.candidates)
         except TimeoutError as error:
             raise CannotSay(f"no answer from the database within {self._deadline:g} s") from error
         self._note_trouble("")
-        row = self._choose(question, sources, rows)
         if epoch == self._epoch:
-            self._cache.put(question.candidates, row)
+            volatile = any(source.volatile for source in self.sources)
+            self._cache.put(question.candidates, row, *([self._volatile_ttl] if volatile else []))
         return row
 
-    def _choose(self, question: search.Question, sources: Sequence[Source], rows: Sequence[Rows]) -> Row:
-        """First candidate wins, and for one candidate the first source that knows it."""
-        for index, candidate in enumerate(question.candidates):
-            known = [
-                (source.name, found[candidate])
-                for source, found in zip(sources, rows, strict=True)
-                if candidate in found
-            ]
-            if not known:
-                continue
-            if self.kind.union:
-                merged = dict.fromkeys(value for _, values in known for value in values)
-                return Row(index, tuple(merged), ", ".join(name for name, _ in known))
-            return Row(index, known[0][1], known[0][0])
+    async def _search(self, candidates: tuple[str, ...]) -> Row:
+        """Each candidate over all sources before the next (src/global/maps.c:187), and no further.
+
+        A source that cannot say ends the search: what later ones have must not overrule it.
+        """
+        sources = self._sources_for(candidates[0])
+        answers: dict[int, Rows] = {}  # of those that take all candidates at once
+        for index, candidate in enumerate(candidates):
+            rows: list[Rows] = []
+            for number, source in enumerate(sources):
+                if source.one_by_one:
+                    rows.append(await source.fetch((candidate,)))
+                else:
+                    if number not in answers:
+                        answers[number] = await source.fetch(candidates)
+                    rows.append(answers[number])
+                if candidate in rows[-1] and not self._union:
+                    break
+            if row := self._row(index, candidate, sources, rows):
+                return row
         return NO_ROW
+
+    def _row(self, index: int, candidate: str, sources: Sequence[Source], rows: Sequence[Rows]) -> Row | None:
+        """The row of one candidate out of the answers of the first sources, in order; None: not known."""
+        known = [
+            (source.name, found[candidate])
+            for source, found in zip(sources, rows, strict=False)
+            if candidate in found
+        ]
+        if not known:
+            return None
+        if not self._union:
+            return Row(index, known[0][1], known[0][0])
+        merged = dict.fromkeys(value for _, values in known for value in values)
+        return Row(index, tuple(merged), ", ".join(name for name, _ in known))
 
     def _answer(self, question: search.Question, row: Row) -> Answer:
         if not row.values:
             return NOT_FOUND
         if not self.kind.propagates:
             return Found(",".join(row.values))
-        return Found(search.put_back(question, row.index, row.values, self._rules))
+        propagates, exactly = self.kind.propagates, row.source in self._exact
+        return Found(
+            search.put_back(question, row.index, row.values, self._rules, propagates, exactly=exactly)
+        )

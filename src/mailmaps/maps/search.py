@@ -11,13 +11,12 @@ back into the answer. Pure functions; nothing here waits or remembers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mailmaps.maps.address import fold, is_external, quote, quote_local_part, split_extension, unquote
 from mailmaps.maps.address_list import append_extension
-
-LONGEST_DOMAIN = 255  # octets, RFC 1035 2.3.4; characters are fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,84 +62,117 @@ Walk = Callable[[str, Rules], Question]
 def address_walk(key: str, rules: Rules) -> Question:
     """user+ext@domain, user@domain, user+ext, user (local domains only), @domain; both forms.
 
-    For virtual_mailbox_maps, virtual_uid_maps, virtual_gid_maps, relay_recipient_maps and
-    smtpd_sender_login_maps, and a superset for virtual_alias_maps (`external_address_walk`).
+    The strategy MA_FIND_DEFAULT of mail_addr_find() (src/global/mail_addr_find.h:39-61).
     """
-    return _address_question(key, rules, _both_forms)
+    return _address_question(key, rules, both_forms)
 
 
 def external_address_walk(key: str, rules: Rules) -> Question:
-    """The same walk asking the external form only, as cleanup(8) does for virtual_alias_maps.
+    """The same walk asking the external form only, as mail_addr_map.h:28-30 and cleanup_map11.c:112 do.
 
-    smtpd(8) asks virtual_alias_maps in both forms, but only whether a row exists, and it sends a
-    network table the internal form in a request of its own; that request is answered from the
-    internal form, so that smtpd learns what it learnt from `pgsql:`.
+    smtpd(8) asks virtual_alias_maps and the canonical maps in both forms, but only whether a row exists,
+    and it sends a network table the internal form in a request of its own; that request is answered from
+    the internal form, so that smtpd learns what it learnt from `pgsql:`.
     """
     internal_asked = not is_external(key)
-    return _address_question(key, rules, _both_forms if internal_asked else _external_form)
+    return _address_question(key, rules, both_forms if internal_asked else _external_form)
 
 
-def transport_walk(key: str, rules: Rules) -> Question:
-    """user+ext@domain, user@domain, domain, parents (src/trivial-rewrite/transport.c:268-302).
+def or_domain(walk: Walk) -> Walk:
+    """The same walk for a table that is a list of domains too, when Postfix's default makes it one.
 
-    `*` is a key of its own: Postfix asks it separately and only then uses it.
+    Unset, virtual_alias_domains is $virtual_alias_maps and virtual_mailbox_domains $virtual_mailbox_maps
+    (global/mail_params.h:489, 2755), and a string list is asked for the whole domain only. `web-shop.example`
+    is then no user `web` with an extension. What cannot be a domain (with append_at_myorigin = no) is still
+    a user.
     """
-    if "@" not in key:
-        return _plain_question(key, rules)
-    internal = _internal(key)
-    _, extension = _split(internal, rules)
-    keys = list(_both_forms(internal))
-    if extension:
-        keys += _both_forms(_without_extension(internal, extension))
-    domain = internal.rpartition("@")[2]
-    keys += _parents(domain, dotted="transport_maps" not in rules.parent_domain_matches_subdomains)
-    return Question(_folded(keys, rules))
+
+    def either(key: str, rules: Rules) -> Question:
+        is_domain = "@" not in key and _DOMAIN.fullmatch(key)
+        return whole_key_walk(key, rules) if is_domain else walk(key, rules)
+
+    return either
 
 
-def domain_walk(key: str, rules: Rules) -> Question:
-    """The domain and nothing else: virtual_mailbox_domains is a string list (util/match_ops.c:110)."""
-    return _plain_question(key, rules)
+# A host name or address literal, in whatever script (util/valid_hostname.c lets `_` pass).
+_DOMAIN = re.compile(r"[\w.-]+|\[[^]]*\]")
 
 
-def domain_list_walk(key: str, rules: Rules) -> Question:
-    """The domain and its parents: relay_domains is a domain list (util/match_ops.c:151-190)."""
-    dotted = "relay_domains" not in rules.parent_domain_matches_subdomains
-    return Question(_folded(_parents(key, dotted=dotted), rules))
+def password_walk(key: str, rules: Rules) -> Question:
+    """A sender as in `address_walk`, a host or destination as it is (src/smtp/smtp_sasl_glue.c:190-200).
+
+    A host name may hold any delimiter: `mail-1.example.com` has no extension.
+    """
+    return address_walk(key, rules) if "@" in key else whole_key_walk(key, rules)
 
 
-def put_back(question: Question, index: int, values: tuple[str, ...], rules: Rules) -> str:
-    """Make the virtual alias result out of the row that candidate `index` found.
+def whole_key_walk(key: str, rules: Rules) -> Question:
+    """The key and nothing else, folded: string lists (util/match_ops.c:111) and DICT_FLAG_FOLD_FIX."""
+    return Question((fold(key, rules.smtputf8_enable),), (False,), key)
+
+
+def unfolded_walk(key: str, rules: Rules) -> Question:
+    """The key and nothing else, in its own case: tables that are opened without DICT_FLAG_FOLD_FIX."""
+    return Question((key,), (False,), key)
+
+
+def put_back(
+    question: Question,
+    index: int,
+    values: tuple[str, ...],
+    rules: Rules,
+    propagates: str = "virtual",
+    exactly: bool = False,
+) -> str:
+    """Make the result, a list of addresses, out of the row that candidate `index` found.
 
     What mail_addr_map.c does after a FIXED table: `@other` gets the local part that was asked, and the
-    extension that the search cut off is appended to every address. A target `@other` beside others is
-    completed on its own (Postfix glues the whole list into one broken address, which nobody can want).
-    A result without any address goes out as it is: smtpd(8) takes it for a known recipient, cleanup(8)
-    for a temporary error (mail_addr_map.c:172-177), as with `pgsql:`.
+    extension that the search cut off is appended to every address, if propagate_unmatched_extensions
+    names `propagates`. A result without any address goes out as it is: smtpd(8) takes it for a known
+    recipient, cleanup(8) for a temporary error (mail_addr_map.c:172-177), as with `pgsql:`.
+
+    A target `@other` beside others is completed on its own. `exactly` leaves the list to what Postfix
+    makes of it (`_completed_as_postfix`): rows that a `pgsql:` file gave must mean what they meant.
     """
-    stripped = question.stripped[index]
-    user = question.local_part.removesuffix(question.extension) if stripped else question.local_part
-    extension = extension_put_back(question, index, rules)
-    if not extension and not any(value.startswith("@") for value in values):
-        return ",".join(values)
-    targets = [quote_local_part(user) + value if value.startswith("@") else value for value in values]
+    extension = extension_put_back(question, index, rules, propagates)
+    user = question.local_part
+    if question.stripped[index]:
+        user = user.removesuffix(question.extension)
+    complete = _completed_as_postfix if exactly else _completed
+    targets = complete(user, values)
     if not extension:
         return ",".join(targets)
     extended = [append_extension(target, extension, rules.myorigin) for target in targets]
     return ",".join(target for target in extended if target) or ",".join(values)
 
 
-def extension_put_back(question: Question, index: int, rules: Rules) -> str:
+def extension_put_back(question: Question, index: int, rules: Rules, propagates: str = "virtual") -> str:
     """The extension that goes back into the result of candidate `index`, as it was asked; often empty."""
-    propagate = "virtual" in rules.propagate_unmatched_extensions
+    propagate = propagates in rules.propagate_unmatched_extensions
     return question.extension if propagate and question.stripped[index] else ""
 
 
+def _completed(user: str, values: tuple[str, ...]) -> list[str]:
+    """Give each target that is only an `@domain` the local part that was asked."""
+    return [quote_local_part(user) + value if value.startswith("@") else value for value in values]
+
+
+def _completed_as_postfix(user: str, values: tuple[str, ...]) -> list[str]:
+    """The same to the result as a whole (mail_addr_map.c:149-161).
+
+    `@one, two@example.com` becomes the one address `"user@one, two"@example.com`, broken as it is. An
+    `@other` that is not at the start stays an address without local part.
+    """
+    result = ",".join(values)
+    return [quote(user + result) if result.startswith("@") else result]
+
+
 def _address_question(key: str, rules: Rules, forms: Callable[[str], Iterator[str]]) -> Question:
-    internal = _internal(key)
+    internal = internal_form(key)
     local, at, domain = internal.rpartition("@")
     if not at:
         local = internal
-    _, extension = _split(internal, rules)
+    _, extension = split(internal, rules)
     bare = _without_extension(internal, extension) if extension else ""
     steps = [(form, False) for form in forms(internal)]
     steps += [(form, True) for form in forms(bare)] if bare else []
@@ -151,14 +183,10 @@ def _address_question(key: str, rules: Rules, forms: Callable[[str], Iterator[st
     if at:
         steps.append(("@" + domain, False))
     keys = [key for key, _ in steps]
-    return Question(_folded(keys, rules), tuple(stripped for _, stripped in steps), local, extension)
+    return Question(folded(keys, rules), tuple(stripped for _, stripped in steps), local, extension)
 
 
-def _plain_question(key: str, rules: Rules) -> Question:
-    return Question((fold(key, rules.smtputf8_enable),), (False,), key)
-
-
-def _internal(key: str) -> str:
+def internal_form(key: str) -> str:
     """The internal form of a key that may have come in either form.
 
     A key that Postfix cannot have written as an external form is an internal form, however much it
@@ -167,7 +195,7 @@ def _internal(key: str) -> str:
     return unquote(key) if is_external(key) else key
 
 
-def _both_forms(internal: str) -> Iterator[str]:
+def both_forms(internal: str) -> Iterator[str]:
     """External form first, then internal if it differs (MA_FORM_EXTERNAL_FIRST)."""
     external = quote(internal)
     yield external
@@ -183,11 +211,12 @@ def _local_forms(local: str, forms: Callable[[str], Iterator[str]]) -> Iterator[
     """The forms of a bare local part, which may hold an `@` of its own (QUOTE_FLAG_BARE_LOCALPART)."""
     external = quote_local_part(local)
     yield external
-    if forms is _both_forms and external != local:
+    if forms is both_forms and external != local:
         yield local
 
 
-def _split(internal: str, rules: Rules) -> tuple[str, str]:
+def split(internal: str, rules: Rules) -> tuple[str, str]:
+    """The local part of an address in internal form: the user, and the extension or nothing."""
     local, at, _ = internal.rpartition("@")
     return split_extension(
         local if at else internal,
@@ -204,21 +233,6 @@ def _without_extension(internal: str, extension: str) -> str:
     return local.removesuffix(extension) + at + domain
 
 
-def _parents(domain: str, *, dotted: bool) -> list[str]:
-    """sub.example.com, then .example.com, .com (dotted) or example.com, com.
-
-    Parents over `LONGEST_DOMAIN` are left out: no domain is that long, and a key of 16 KiB of dots would
-    ask for 8000 of them.
-    """
-    names = [domain] if domain else []
-    cut = domain.find(".", 1)
-    while cut >= 0:
-        parent = cut if dotted else cut + 1
-        if parent < len(domain) and len(domain) - parent <= LONGEST_DOMAIN:
-            names.append(domain[parent:])
-        cut = domain.find(".", parent + 1)
-    return names
-
-
-def _folded(keys: list[str], rules: Rules) -> tuple[str, ...]:
+def folded(keys: list[str], rules: Rules) -> tuple[str, ...]:
+    """Keys as the sources know them."""
     return tuple(fold(key, rules.smtputf8_enable) for key in keys)

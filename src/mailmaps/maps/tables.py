@@ -1,49 +1,100 @@
-"""The tables: one per Postfix parameter, each with the search order that Postfix gave it."""
+"""The tables: one kind per Postfix parameter, each with the search order that Postfix gave it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mailmaps.maps import search
+from mailmaps.maps.parameters import PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)
 class TableKind:
     """What is fixed about a table, whatever answers it.
 
-    `tcp_port` is the default port of its tcp_table endpoint. `propagates`: the extension that the search
-    cut off goes back into the results (propagate_unmatched_extensions). `bare_keys` is false where the
-    builtin source knows no key without `@` (else an unset virtual_alias_domains would make every domain
-    a virtual alias domain). `union` merges the answers of all sources. `held` tables are kept in memory
-    whole, because smtpd(8) remembers a resolver failure until it exits.
+    `asked` tells who asks which keys. `tcp_port` is the port of a default table's tcp_table endpoint, else
+    0. `propagates` is the word of propagate_unmatched_extensions under which the extension that the search
+    cut off goes back into the results; empty: never. `bare_keys` is false where the builtin source knows
+    no key without `@` (else an unset virtual_alias_domains would make every domain a virtual alias
+    domain). `union` merges the answers of all sources. `held` tables are those that the resolver asks:
+    they are kept in memory whole, because smtpd(8) remembers a resolver failure until it exits.
+    `refused_by` names the program that refuses a network table ("not allowed for security sensitive
+    data"); others that read the same parameter take one.
     """
 
     name: str
     walk: search.Walk
-    tcp_port: int
-    propagates: bool = False
+    asked: str
+    tcp_port: int = 0
+    propagates: str = ""
     bare_keys: bool = True
     union: bool = False
     held: bool = False
+    refused_by: str = ""
 
 
-KINDS: dict[str, TableKind] = {
-    kind.name: kind
-    for kind in (
-        TableKind("transport_maps", search.transport_walk, 17011, held=True),
-        TableKind("virtual_mailbox_domains", search.domain_walk, 17012, held=True),
-        TableKind(
-            "virtual_alias_maps",
-            search.external_address_walk,
-            17013,
-            propagates=True,
-            bare_keys=False,
-        ),
-        TableKind("virtual_mailbox_maps", search.address_walk, 17014),
-        TableKind("virtual_uid_maps", search.address_walk, 17015),
-        TableKind("virtual_gid_maps", search.address_walk, 17016),
-        TableKind("smtpd_sender_login_maps", search.address_walk, 17017, union=True),
-        TableKind("relay_domains", search.domain_list_walk, 17031, held=True),
-        TableKind("relay_recipient_maps", search.address_walk, 17032),
+_TCP_PORTS = {
+    "transport_maps": 17011,
+    "virtual_mailbox_domains": 17012,
+    "virtual_alias_maps": 17013,
+    "virtual_mailbox_maps": 17014,
+    "virtual_uid_maps": 17015,
+    "virtual_gid_maps": 17016,
+    "smtpd_sender_login_maps": 17017,
+    "relay_domains": 17031,
+    "relay_recipient_maps": 17032,
+}
+
+DEFAULT_TABLES = tuple(_TCP_PORTS)
+"""The tables that exist without being named in mailmaps.toml."""
+
+# EXT_PROP_CANONICAL and EXT_PROP_VIRTUAL in cleanup(8) (cleanup_addr.c:143, cleanup_out_recipient.c:230),
+# EXT_PROP_GENERIC in smtp(8) (smtp_misc.c:75, smtp_proto.c:1546); all others ignore the extension.
+_PROPAGATES = {
+    "virtual_alias_maps": "virtual",
+    "canonical_maps": "canonical",
+    "sender_canonical_maps": "canonical",
+    "recipient_canonical_maps": "canonical",
+    "smtp_generic_maps": "generic",
+    "lmtp_generic_maps": "generic",
+}
+
+_HELD = frozenset({
+    "transport_maps",
+    "virtual_mailbox_domains",
+    "virtual_alias_domains",
+    "mydestination",
+    "relay_domains",
+    "relocated_maps",
+    "sender_dependent_relayhost_maps",
+    "sender_dependent_default_transport_maps",
+    "address_verify_transport_maps",
+    "address_verify_sender_dependent_relayhost_maps",
+    "address_verify_sender_dependent_default_transport_maps",
+})  # fmt: skip
+
+# DICT_FLAG_PARANOID at virtual.c:480-493, local.c:914 and mailbox.c:341.
+_REFUSED_BY = {
+    "virtual_mailbox_maps": "virtual(8)",
+    "virtual_uid_maps": "virtual(8)",
+    "virtual_gid_maps": "virtual(8)",
+    "alias_maps": "local(8)",
+    "mailbox_command_maps": "local(8)",
+}
+
+_ASKED = {name: asked for asked in PARAMETERS for name in asked.names.split()}
+
+KINDS = {
+    name: TableKind(
+        name,
+        _ASKED[name].walk,
+        _ASKED[name].by,
+        tcp_port=_TCP_PORTS.get(name, 0),
+        propagates=_PROPAGATES.get(name, ""),
+        bare_keys=name != "virtual_alias_maps",
+        union=name == "smtpd_sender_login_maps",
+        held=name in _HELD,
+        refused_by=_REFUSED_BY.get(name, ""),
     )
+    for name in dict.fromkeys((*DEFAULT_TABLES, *_ASKED))
 }

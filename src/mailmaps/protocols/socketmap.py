@@ -55,7 +55,7 @@ class Socketmap:
             return NOT_FOUND_REPLY
         if not isinstance(answer, Found):
             return netstring(b"TEMP " + reason_bytes(answer.reason))
-        payload = b"OK " + answer.value.encode()
+        payload = b"OK " + answer.value.encode(errors="surrogateescape")
         if len(payload) <= LONGEST_REPLY:
             return netstring(payload)
         log.error(

@@ -73,7 +73,7 @@ class TcpTable:
             return NOT_FOUND_REPLY
         if not isinstance(answer, Found):
             return b"400 " + quote(reason_bytes(answer.reason)) + b"\n"
-        reply = b"200 " + quote(answer.value.encode()) + b"\n"
+        reply = b"200 " + quote(answer.value.encode(errors="surrogateescape")) + b"\n"
         if len(reply) <= LONGEST_REPLY:
             return reply
         log.error(
