@@ -1,4 +1,4 @@
-"""mailmaps query, mailmaps explain: what a running daemon answers, and why."""
+"""mailmaps query, explain, reload: what a running daemon answers, and why; and its settings anew."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from mailmaps.cli.options import EX_TEMPFAIL, EX_UNAVAILABLE, Failure, config_option, read_settings
+from mailmaps.cli.options import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, config_option, read_settings
 from mailmaps.client import SocketmapClient, TcpTableClient, open_inet, open_unix
 from mailmaps.config import Settings
 from mailmaps.config.settings import split_inet
 from mailmaps.maps.answer import Found, NotFound
-from mailmaps.maps.tables import KINDS
 
 FOUND, NOT_FOUND = 0, 1
 
-table_argument = click.argument("table", type=click.Choice(list(KINDS)), metavar="TABLE")
+table_argument = click.argument("table", metavar="TABLE")
 
 
 @click.command()
@@ -34,7 +33,7 @@ def query(context: click.Context, config: Path, table: str, keys: tuple[str, ...
 
     Exit code: 0 found, 1 not found, 75 cannot say now; of several keys the worst.
     """
-    settings = read_settings(config)
+    settings = _settings_with(config, table)
     worst = FOUND
     with ExitStack() as stack:
         client = _client(settings, table, stack)
@@ -57,12 +56,41 @@ def query(context: click.Context, config: Path, table: str, keys: tuple[str, ...
 @click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
 def explain(config: Path, table: str, key: str, as_json: bool) -> None:
     """Show how the running daemon answers one key: the candidates, the row, what was put back."""
-    settings = read_settings(config)
+    settings = _settings_with(config, table)
     reply = _control(settings, {"command": "explain", "table": table, "key": key})
     if as_json:
         click.echo(json.dumps(reply, ensure_ascii=False))
         return
     _show(table, key, reply)
+
+
+@click.command("reload")
+@config_option
+def reload_settings(config: Path) -> None:
+    """Have the running daemon read its settings and the files they name anew, as SIGHUP does.
+
+    When something is wrong with them it is said here, nothing changes, and the exit code is 78.
+    """
+    problems = _control(read_settings(config), {"command": "reload"})["problems"]
+    if problems:
+        raise Failure("not reloaded, the old settings stay:\n" + "\n".join(problems), EX_CONFIG)
+    click.echo("reloaded")
+
+
+def _settings_with(config: Path, table: str) -> Settings:
+    settings = read_settings(config)
+    if table not in settings.tables:
+        known = ", ".join(settings.tables)
+        raise click.BadParameter(f"the settings have no such table; they have {known}", param_hint="TABLE")
+    return settings
+
+
+def files_of_daemon(settings: Settings) -> list[str]:
+    """The `pgsql:` sources that the running daemon has read; none where no daemon answers."""
+    try:
+        return list(_control(settings, {"command": "status"})["files"])
+    except (Failure, KeyError):
+        return []
 
 
 def _client(settings: Settings, table: str, stack: ExitStack) -> TcpTableClient | SocketmapClient:

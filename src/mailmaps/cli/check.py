@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from mailmaps import postconf
+from mailmaps import cf_files, postconf
+from mailmaps.cf_checks import cf_findings
+from mailmaps.cli.ask import files_of_daemon
 from mailmaps.cli.options import config_option
 from mailmaps.cli.postfix import config_dir_option
 from mailmaps.config import Settings, SettingsError, load
@@ -34,6 +36,7 @@ def check(context: click.Context, config: Path, config_dir: Path | None) -> None
     else:
         findings = [Finding(Level.OK, "settings", f"{config} can be read")]
         findings += asyncio.run(database_findings(settings))
+        findings += asyncio.run(cf_findings(settings, files_of_daemon(settings)))
         findings += postfix_findings(settings, config_dir)
     for finding in findings:
         _print(finding)
@@ -48,7 +51,12 @@ def postfix_findings(settings: Settings, config_dir: Path | None) -> list[Findin
         return [Finding(Level.WARNING, "postfix", f"not compared: {error}")]
     ours = settings.postfix.model_dump()
     findings = [Finding(Level.WARNING, "postfix", note) for note in found.notes]
+    asked = [name.removeprefix(cf_files.PREFIX) for name in cf_files.sources(settings)]
+    unused = {"mail_version"} if not asked else set()
+    unused |= {"config_directory"} if all(name.startswith("/") for name in asked) else set()
     for name, value in found.values.items():
+        if name in unused:
+            continue
         findings += _compared(f"postfix.{name}", name, ours[name], value)
     for one in exceptions:
         theirs = postconf.convert(one.parameter, one.value)

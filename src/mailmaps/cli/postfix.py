@@ -12,6 +12,7 @@ from mailmaps import postconf
 from mailmaps.cli.options import EX_CONFIG, EX_UNAVAILABLE, Failure, config_option, read_settings
 from mailmaps.config import Settings
 from mailmaps.config.edit import set_values
+from mailmaps.maps.tables import KINDS
 from mailmaps.postconf import PostconfError
 
 QUEUE_DIRECTORY = "/var/spool/postfix/"  # Postfix's default
@@ -59,6 +60,41 @@ def postfix_config(config: Path, map_type: str) -> None:
 
 def main_cf(settings: Settings, map_type: str) -> list[str]:
     """The lines of main.cf, comments included. Never a network table for what virtual(8) reads."""
+    if settings.builtin_tables:
+        usual = {kind.name for kind in KINDS.values() if kind.tcp_port}
+        others = [name for name in settings.tables if name not in usual]
+        return _usual_tables(settings, map_type) + _tables(settings, map_type, others)
+    return _tables(settings, map_type, list(settings.tables))
+
+
+def _tables(settings: Settings, map_type: str, names: list[str]) -> list[str]:
+    """A line for each table, in the order of the settings."""
+    lines = [line for name in names for line in _table(settings, map_type, name)]
+    parameters = {settings.tables[name].parameter for name in names}
+    if "virtual_alias_maps" in parameters and "virtual_alias_domains" not in parameters:
+        lines += [
+            "# Left unset, Postfix would take every key of virtual_alias_maps for a domain.",
+            "virtual_alias_domains =",
+        ]
+    return lines
+
+
+def _table(settings: Settings, map_type: str, name: str) -> list[str]:
+    parameter = settings.tables[name].parameter
+    if parameter in OF_VIRTUAL and settings.delivery == "virtual":
+        return [
+            f"# {parameter}: virtual(8) refuses a network table, so Postfix asks PostgreSQL itself.",
+            *_pgsql(settings, name),
+        ]
+    refusing = KINDS[parameter].refused_by
+    if refusing and parameter != "virtual_mailbox_maps":  # which smtpd(8) reads too
+        return [f"# {parameter} has to stay as it is: {refusing} refuses every network table."]
+    if parameter.startswith("check_"):
+        return [f"# In the restriction list: {parameter} {_map(settings, map_type, name)}"]
+    return [f"{parameter} = {_map(settings, map_type, name)}"]
+
+
+def _usual_tables(settings: Settings, map_type: str) -> list[str]:
     lines = [
         "# Who is ours, where it goes, what it stands for.",
         f"virtual_mailbox_domains = {_map(settings, map_type, 'virtual_mailbox_domains')}",
@@ -90,7 +126,7 @@ def _delivery(settings: Settings, map_type: str) -> list[str]:
         "# (mail would be deferred). So Postfix asks PostgreSQL itself for them. Each file has hosts, user,",
         "# password and dbname like the .cf files you have, and the query beside it. The how-to's own files",
         "# know nothing of `active`: with them, smtpd(8) accepts what mailmaps has ended.",
-        *(line for table in OF_VIRTUAL for line in _pgsql(table)),
+        *(line for table in OF_VIRTUAL for line in _pgsql(settings, table)),
         '# Or set delivery = "lmtp:..." to hand the mail to Dovecot.',
     ]
 
@@ -99,7 +135,11 @@ def _delivery(settings: Settings, map_type: str) -> list[str]:
 OF_VIRTUAL = ("virtual_mailbox_maps", "virtual_uid_maps", "virtual_gid_maps")
 
 
-def _pgsql(table: str) -> list[str]:
+def _pgsql(settings: Settings, table: str) -> list[str]:
+    """The line with which Postfix asks PostgreSQL; a table made of .cf files has them already."""
+    sources = settings.tables[table].sources
+    if all(source.startswith("pgsql:") for source in sources):
+        return [f"{settings.tables[table].parameter} = {', '.join(sources)}"]
     return [
         f"#   query = SELECT value FROM mailmaps.{table} WHERE key = '%s'",  # noqa: S608  # our name
         f"{table} = pgsql:/etc/postfix/mailmaps-{table}.cf",
