@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from mailmaps import __version__
-from mailmaps.cli.ask import explain, query
+from mailmaps.cli.ask import explain, query, reload_settings
 from mailmaps.cli.check import check
+from mailmaps.cli.compare import compare
 from mailmaps.cli.demo import demo
+from mailmaps.cli.migrate import migrate
 from mailmaps.cli.postfix import postfix_config, print_config
 from mailmaps.cli.schema import schema
 from mailmaps.cli.serve import serve
@@ -19,5 +21,18 @@ def main() -> None:
     """Answer Postfix's and Dovecot's questions from PostgreSQL."""
 
 
-for command in (demo, serve, query, explain, check, schema, print_config, postfix_config):
+_COMMANDS = (
+    demo,
+    serve,
+    reload_settings,
+    query,
+    explain,
+    check,
+    schema,
+    print_config,
+    postfix_config,
+    migrate,
+    compare,
+)
+for command in _COMMANDS:
     main.add_command(command)
