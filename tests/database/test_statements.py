@@ -128,9 +128,6 @@ async def test_types_whose_literals_no_sample_is(empty_database: Database, query
 
 
 # Where no sample can be a value, that is not the query's fault, whatever the error is called.
-@pytest.mark.xfail(
-    strict=True, raises=asyncpg.PostgresError, reason="reported: _literal() raises for 42P01, 42601"
-)
 @pytest.mark.parametrize(
     "query",
     [

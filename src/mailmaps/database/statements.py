@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Prepared = PreparedStatement[asyncpg.Record]
 
 # What a literal may be where only its being a literal matters: an address, or, where that is no value of
-# the type, a number, a day, an array, an identifier.
+# the type, a number, a day, an array, an identifier, a network, a point, a box, a range, a hardware address.
 SAMPLES = (
     "mailmaps@mailmaps.invalid",
     "1",
@@ -38,6 +38,10 @@ SAMPLES = (
     "{}",
     "00000000-0000-0000-0000-000000000000",
     "127.0.0.1",
+    "(0,0)",
+    "(1,1),(0,0)",
+    "empty",
+    "08:00:2b:01:02:03",
 )
 
 # Types whose values asyncpg hands over as text by itself.
@@ -142,7 +146,14 @@ async def _literal(
         except asyncpg.PostgresError as error:
             why = error
             if not error.sqlstate.startswith("22"):
-                raise
+                break
+    # NULL has no type of its own either, and is a value of every one: a relation that is not there (regclass)
+    # or a syntax error (ltree, jsonpath) was then the sample's.
+    try:
+        return await _prepared(connection, _joined(statement, ["NULL"] * len(statement.values))), why
+    except asyncpg.PostgresError:
+        if not why.sqlstate.startswith("22"):
+            raise why from None
     return None, why
 
 
