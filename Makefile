@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAILMAPS := $(BIN)/mailmaps
 
-.PHONY: demo test check test-packages clean
+.PHONY: demo test check test-packages clean differential test-debian13
 
 demo: $(VENV)/.demo
 	@exec $(MAILMAPS) demo
@@ -39,3 +39,15 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache
+
+# The same mail through Postfix with pgsql: and with mailmaps, as many recipients as you like (as root):
+# `make differential N=100000`, and SEED=... to see the same ones again.
+N ?= 10000
+DIFFERENTIAL = --count $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+differential: $(VENV)/.dev
+	$(BIN)/python -m tests.system.differential $(DIFFERENTIAL)
+
+# That with Debian 13's Postfix, in a tree of its own in .debian13 (as root; wants debootstrap).
+test-debian13: $(VENV)/.dev
+	sh tests/debian13.sh $(BIN)/python $(DIFFERENTIAL)
