@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 LAYERS = (
     ("mailmaps.cli", "mailmaps.__main__"),
     ("mailmaps.demo", "mailmaps.daemon", "mailmaps.migration"),
-    ("mailmaps.tableset",),
+    ("mailmaps.tableset", "mailmaps.reloading"),
     ("mailmaps.connection", "mailmaps.control", "mailmaps.listeners", "mailmaps.client", "mailmaps.database",
      "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
     ("mailmaps.config",),

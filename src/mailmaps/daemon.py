@@ -12,7 +12,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from ipaddress import ip_network
@@ -28,6 +28,7 @@ from mailmaps.maps.answer import Found, NotFound
 from mailmaps.protocols import tcp_table
 from mailmaps.protocols.request import Codec
 from mailmaps.protocols.socketmap import Socketmap
+from mailmaps.reloading import Reloader
 from mailmaps.tableset import TableSet
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,7 @@ class Daemon:
         self._reread = reread
         self._set = TableSet(settings)
         self._tables = dict(self._set.tables)  # one for all connections; a reload changes what is in it
-        self._reloading = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._reloader = Reloader(self._make_set, self._change_over)
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
         self._room: Room | None = None  # there from start() on
         self._connections: set[Connection] = set()
@@ -101,49 +101,36 @@ class Daemon:
             for connection in list(self._connections):
                 connection.cut()
             await asyncio.sleep(LAST_READ)
-        for task in self._tasks:
-            task.cancel()
+        await self._reloader.stop()
         await self._set.close()
         log.info("stopped")
 
-    async def reload(self) -> list[str]:
-        """Read everything anew; returns what keeps it from being used, and then nothing has changed."""
+    def _make_set(self) -> TableSet:
         if self._reread is None:
-            return ["this daemon cannot read its settings anew"]
-        async with self._reloading:
-            try:
-                settings = self._reread()
-                fresh = TableSet(settings)
-            except SettingsError as error:
-                return self._kept(error.problems)
-            if problems := await fresh.start():
-                await fresh.close()
-                return self._kept(problems)
-            if settings.endpoints() != self._settings.endpoints():
-                log.warning("reload: listening sockets have changed; that takes a restart")
-            old, self._set, self._settings = self._set, fresh, settings
-            self._tables.clear()
-            self._tables.update(fresh.tables)
-            self._later(self._close_after_use(old))
-        log.info("reloaded: %d tables", len(self._tables))
-        return []
+            raise SettingsError(["this daemon cannot read its settings anew"])
+        return TableSet(self._reread())
 
-    def _kept(self, problems: list[str]) -> list[str]:
-        for problem in problems:
-            log.error("not reloaded: %s", problem)
-        return problems
+    def _change_over(self, fresh: TableSet) -> tuple[TableSet, tuple[str, ...]]:
+        old, self._set = self._set, fresh
+        self._tables.clear()
+        self._tables.update(fresh.tables)
+        return old, self._unbound(fresh.settings)
 
-    async def _close_after_use(self, old: TableSet) -> None:
-        await asyncio.sleep(self._settings.database.lookup_deadline + 1.0)  # lookups under way
-        await old.close()
-
-    def _later(self, work: Coroutine[Any, Any, object]) -> None:
-        async def run() -> None:
-            await work
-
-        task = asyncio.ensure_future(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _unbound(self, settings: Settings) -> tuple[str, ...]:
+        """What of the settings is about listening, and so waits for a restart."""
+        bound, wanted = self._settings.inet_endpoints(), settings.inet_endpoints()
+        none = "nothing"
+        found = [
+            f"{path} = {wanted.get(path, none)}: after a restart; until then {bound.get(path, none)}"
+            for path in sorted(bound.keys() | wanted.keys())
+            if bound.get(path) != wanted.get(path)
+        ]
+        found += [
+            f"[{name}] takes a restart"
+            for name in ("listen", "socketmap", "control")
+            if getattr(settings, name) != getattr(self._settings, name)
+        ]
+        return tuple(found)
 
     async def serve(self) -> None:
         """Start, run until SIGTERM or SIGINT, stop."""
@@ -151,7 +138,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._later(self.reload()))
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         starting = asyncio.ensure_future(self.start())
         ending = asyncio.ensure_future(ended.wait())
         await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -202,7 +189,7 @@ class Daemon:
         return {"connections": len(self._connections), **self._set.state}
 
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"problems": await self.reload()}
+        return asdict(await asyncio.shield(self._reloader.ask()))  # whoever asked may hang up
 
 
 def _bind_unix(settings: Unix) -> socket.socket:

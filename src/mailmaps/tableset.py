@@ -41,7 +41,7 @@ class TableSet:
 
     def __init__(self, settings: Settings) -> None:
         """Raises `SettingsError` when a `.cf` file cannot be used."""
-        self._settings = settings
+        self.settings = self._settings = settings
         self._pool = Pool(
             lambda: connect(settings.database, for_lookups=True),
             settings.database.connections,
@@ -73,6 +73,11 @@ class TableSet:
         self._refresher = asyncio.ensure_future(self._keep_refreshing())
         return [problem for problem in problems if problem]
 
+    async def idle(self) -> None:
+        """Wait until no lookup is under way."""
+        for table in self.tables.values():
+            await table.idle()
+
     async def close(self) -> None:
         """End every connection."""
         if self._refresher is not None:
@@ -85,8 +90,8 @@ class TableSet:
         """For `mailmaps status`: the pools by what they lead to, and the `.cf` files that were read."""
         found: dict[str, object] = {"files": list(self._cf_sources)}
         found |= {"database": self._pool.state} if self._uses_pool else {}
-        for place, database in self._cf_databases.items():
-            found[f"{place.dbname or 'database'} at {', '.join(place.hosts)}"] = database.pool.state
+        for number, database in enumerate(self._cf_databases.values(), start=1):
+            found[f"database {number}: {database.name}"] = database.pool.state
         return found
 
     async def _problem(self, source: CfSource) -> str:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conftest import Connection, Database
 
-from mailmaps.database.statements import Plan, literal_text, plan, quote_literal
+from mailmaps.database.statements import Plan, UnsafeQuery, literal_text, plan, quote_literal
 from mailmaps.maps.sql_text import split
 from mailmaps.maps.template import expand
 
@@ -194,3 +194,14 @@ async def test_a_value_never_leaves_its_literal(
     await connection.execute(f"SET standard_conforming_strings = {conforming}")
     before, after = AROUND.get(query, ("", ""))
     assert await connection.fetchval(literal_text(statement, values)) == before + value + after
+
+
+async def test_a_backslash_that_the_server_reads_otherwise_is_refused(empty_database: Database) -> None:
+    connection = empty_database.connection
+    await connection.execute(DDL)
+    query = split("SELECT '\\', '%s'")
+    assert (await plan(connection, query)).bound is not None
+    await connection.execute("SET standard_conforming_strings = off")
+    with pytest.raises(UnsafeQuery, match="a backslash in quotes"):
+        await plan(connection, query)
+    assert (await plan(connection, split("SELECT E'\\\\', '%s'"))).bound is not None

@@ -148,8 +148,6 @@ MEANT = {
     "several_statements": "query = SELECT 1; SELECT v FROM t WHERE k = '%s'",
     "table_in_domain": QUERY + "domain = static:all",
     "missing_domain_file": QUERY + "domain = one.test, /nonexistent",  # Postfix: trouble from there on
-    "interval_unit": QUERY + "idle_interval = 60s",  # fatal since 3.9, unknown to 3.7
-    "retry_interval": QUERY + "retry_interval = 0",
 }
 
 
@@ -165,6 +163,7 @@ async def test_refusals_that_are_meant(postmap: Postmap, database: Database, nam
 
 # Easily read otherwise than Postfix reads it.
 EASILY_MISREAD = {
+    "intervals": QUERY + "idle_interval = 60s\nretry_interval = 0\n",  # fatal since 3.9, unknown to 3.7
     "negative_limit": QUERY + "expansion_limit = -1\n",  # cfg_parser.c: no least value, so no limit
     "big_limit": QUERY + "expansion_limit = 2000000000\n",  # an int is an int
     "cr_in_query": "query = SELECT v FROM t WHERE k = '%s'\rORDER BY v\n",  # no line end for readlline.c

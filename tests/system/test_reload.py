@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 from tests import cf_site
 from tests.conftest import Database, new_database
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually_async
+from tests.system.processes import eventually_async, free_ports
 
 from mailmaps.demo.postgres import EmbeddedPostgres
 
@@ -115,23 +116,22 @@ async def test_a_broken_file_changes_nothing(daemon: Daemon, file: Path, databas
         assert await ask(daemon) == "200 one"
         assert await ask(daemon, f"{len(why)}@one.test") == "200 one", "asked anew, not remembered"
     await asyncio.to_thread(file.unlink)
-    assert await asyncio.to_thread(command, daemon, "reload") == {
-        "problems": [f"{file}: No such file or directory"]
-    }
+    reply = await asyncio.to_thread(command, daemon, "reload")
+    assert reply["problems"] == [f"{file}: No such file or directory"]
     assert await ask(daemon, "new@one.test") == "200 one"
 
 
 async def test_the_control_socket_reloads_and_says_what_is_wrong(
     daemon: Daemon, file: Path, database: Database
 ) -> None:
-    assert await asyncio.to_thread(command, daemon, "reload") == {"problems": []}
+    assert await asyncio.to_thread(command, daemon, "reload") == {"problems": [], "warnings": []}
     put(file, database, "SELECT '%z'\nresult_format = %y")
     reply = await asyncio.to_thread(command, daemon, "reload")
     problems = reply["problems"]
     assert isinstance(problems, list)
     assert [problem.split(": ")[0] for problem in problems] == [f"{file}:5", f"{file}:6"]
     put(file, database, "SELECT 'four'")
-    assert await asyncio.to_thread(command, daemon, "reload") == {"problems": []}
+    assert await asyncio.to_thread(command, daemon, "reload") == {"problems": [], "warnings": []}
     assert await ask(daemon) == "200 four"
 
 
@@ -154,11 +154,74 @@ async def test_settings_that_cannot_be_read_keep_the_old(daemon: Daemon) -> None
 
 
 async def test_reloads_leave_no_connections_behind(daemon: Daemon, database: Database) -> None:
-    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mailmaps' AND datname = $1"
     for _ in range(3):
         await asyncio.to_thread(command, daemon, "reload")
 
     async def few() -> bool:
-        return bool(await database.connection.fetchval(count, database.name) <= 4)
+        return await connections(database) <= 4
 
     assert await eventually_async(few, LIMIT), "lookup_deadline and a second later the old ones are gone"
+
+
+async def test_a_storm_of_signals_is_two_reloads(daemon: Daemon, database: Database) -> None:
+    """However many there are, no more than two sets of connections are there at once."""
+    most = 0
+    for _ in range(60):
+        os.kill(daemon.pid, signal.SIGHUP)
+        await asyncio.sleep(0.03)
+        most = max(most, await connections(database))
+        assert (await ask(daemon)).startswith("200 ")
+    assert most <= 8
+
+    async def few() -> bool:
+        return await connections(database) <= 4
+
+    assert await eventually_async(few, LIMIT)
+    assert "not reloaded" not in daemon.log()
+
+
+async def test_who_hangs_up_does_not_stop_the_reload(daemon: Daemon, file: Path, database: Database) -> None:
+    put(file, database, "SELECT 'five'")
+    for _ in range(4):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(str(daemon.folder / "control.sock"))
+            client.sendall(b'{"command": "reload"}\n')
+            await asyncio.sleep(0.01)
+
+    async def reloaded() -> bool:
+        return await ask(daemon) == "200 five" and await connections(database) <= 4
+
+    assert await eventually_async(reloaded, LIMIT)
+    assert "destroyed" not in daemon.log()
+
+
+async def test_what_takes_a_restart_is_said(daemon: Daemon, file: Path) -> None:
+    port = free_ports(1)[0]
+    table = f'\n[tables.more]\nparameter = "{TABLE}"\nsources = ["pgsql:{file}"]\ntcp = "127.0.0.1:{port}"\n'
+    settings = daemon.config.read_text() + table
+    await asyncio.to_thread(daemon.config.write_text, settings)
+    for _ in range(2):  # as long as it is so
+        done = await asyncio.to_thread(daemon.run, "reload")
+        assert done.returncode == 0
+        assert f"tables.more.tcp = 127.0.0.1:{port}: after a restart; until then nothing" in done.stdout
+
+
+async def test_status_shows_no_password_of_a_uri(daemon: Daemon, file: Path, database: Database) -> None:
+    parts = urlsplit(database.dsn)
+    assert parts.password is not None
+    bare = f"postgresql://{parts.username}@{parts.hostname}:{parts.port}{parts.path}"
+    text = f"hosts = {database.dsn}, {bare}?password={parts.password}\nquery = SELECT 'six'\n"
+    await asyncio.to_thread(file.write_text, text)
+    assert await asyncio.to_thread(command, daemon, "reload") == {"problems": [], "warnings": []}
+    status = json.dumps(await asyncio.to_thread(command, daemon, "status"))
+    assert f"{parts.hostname}:{parts.port}" in status
+    assert parts.password not in status + daemon.log()
+
+
+async def connections(database: Database) -> int:
+    return int(
+        await database.connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mailmaps' AND datname = $1",
+            database.name,
+        )
+    )

@@ -71,10 +71,10 @@ def reload_settings(config: Path) -> None:
 
     When something is wrong with them it is said here, nothing changes, and the exit code is 78.
     """
-    problems = _control(read_settings(config), {"command": "reload"})["problems"]
-    if problems:
-        raise Failure("not reloaded, the old settings stay:\n" + "\n".join(problems), EX_CONFIG)
-    click.echo("reloaded")
+    outcome = _control(read_settings(config), {"command": "reload"}, RELOAD_PATIENCE)
+    if outcome["problems"]:
+        raise Failure("not reloaded, the old stays in use:\n" + "\n".join(outcome["problems"]), EX_CONFIG)
+    click.echo("\n".join(["reloaded", *outcome["warnings"]]))
 
 
 def _settings_with(config: Path, table: str) -> Settings:
@@ -107,11 +107,17 @@ def _client(settings: Settings, table: str, stack: ExitStack) -> TcpTableClient 
     raise Failure(f"the settings give {table} no endpoint", EX_UNAVAILABLE)
 
 
-def _control(settings: Settings, request: dict[str, str]) -> dict[str, Any]:
+# Seconds. Each file may take lookup_deadline to be planned, and a reload before ours as long again.
+RELOAD_PATIENCE = 120.0
+
+
+def _control(settings: Settings, request: dict[str, str], patience: float | None = None) -> dict[str, Any]:
     if not settings.control.unix:
         raise Failure("the settings have no control socket (control.unix)", EX_UNAVAILABLE)
     try:
         with open_unix(settings.control.unix) as sock, sock.makefile("rwb") as stream:
+            if patience is not None:
+                sock.settimeout(patience)
             stream.write(json.dumps(request).encode() + b"\n")
             stream.flush()
             reply: dict[str, Any] = json.loads(stream.readline())

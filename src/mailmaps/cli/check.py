@@ -37,7 +37,7 @@ def check(context: click.Context, config: Path, config_dir: Path | None) -> None
         findings = [Finding(Level.OK, "settings", f"{config} can be read")]
         findings += asyncio.run(database_findings(settings))
         findings += asyncio.run(cf_findings(settings, files_of_daemon(settings)))
-        findings += postfix_findings(settings, config_dir)
+        findings += postfix_findings(settings, config_dir or Path(settings.postfix.config_directory))
     for finding in findings:
         _print(finding)
     context.exit(max(finding.level for finding in findings))

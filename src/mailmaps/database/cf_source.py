@@ -19,7 +19,7 @@ import asyncpg
 from mailmaps.database import places
 from mailmaps.database.connect import CF_SETTINGS, connect_to_first, reason
 from mailmaps.database.pool import Pool
-from mailmaps.database.statements import Plan, TypeName, plan
+from mailmaps.database.statements import Plan, TypeName, UnsafeQuery, plan
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.pgsql_cf import CfTable, ExpansionLimit, Place
 from mailmaps.maps.sources import Rows
@@ -55,8 +55,18 @@ class CfDatabase:
         self._literal_pool: Pool | None = None
         self._taught: WeakKeyDictionary[Connection, set[TypeName]] = WeakKeyDictionary()
 
+    @property
+    def name(self) -> str:
+        """Where it is, for people: without what a URI may hold besides."""
+        hosts = ", ".join(sorted(host.name for host in places.hosts(self.place)))
+        return f"{self.place.dbname} at {hosts}" if self.place.dbname else hosts
+
     def start(self) -> None:
         self.pool.start()
+
+    async def start_literals(self) -> None:
+        """Connect for the statements that hold their values; the first attempt has then been made."""
+        await self._literals().tried()
 
     async def close(self) -> None:
         await self.pool.close()
@@ -108,7 +118,7 @@ class CfSource:
         self.table = table
         self._database = database
         self._plan: Plan | None = None
-        self._planned_at = self._looked_at = -PLAN_PAUSE
+        self._planned_at = self._looked_at = self._renewed_at = -PLAN_PAUSE
         self._refused = ""
         self._logged: set[str] = set()
 
@@ -135,10 +145,15 @@ class CfSource:
         self._planned_at = monotonic()
         try:
             self._plan = await self._database.pool.run(self._plan_on)
+            if self._plan.bound is None:
+                await self._database.start_literals()
         except asyncpg.PostgresError as error:
             line = f":{self.table.line}" if self.table.line else ""
             self._refused = f"{self.table.name}{line}: query: {reason(error)}"
             raise CannotSay(self._refused) from error
+        except UnsafeQuery as error:
+            self._refused = f"{self.table.name}:{self.table.line}: query: {error}"
+            raise CannotSay(self._refused) from None
 
     async def _plan_on(self, connection: Connection) -> Plan:
         if connection.get_settings().server_encoding == "SQL_ASCII":
@@ -175,6 +190,9 @@ class CfSource:
                 if all(field is None or isinstance(field, str) for row in rows for field in row):
                     return rows
             self._plan = None
+            if monotonic() - self._renewed_at < PLAN_PAUSE:
+                break  # the connections are shared, and replacing them has not helped
+            self._renewed_at = monotonic()
             self._database.pool.renew()
         raise CannotSay(why)
 

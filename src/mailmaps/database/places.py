@@ -42,10 +42,11 @@ def _host(host: str, where: Place) -> tuple[int, Host]:
     login: dict[str, Any] = {"database": where.dbname}
     login |= {"user": where.user} if where.user else {}
     login |= {"password": where.password} if where.password else {}
+    shown = host.rpartition("@")[2]  # a password belongs elsewhere, but somebody may have tried
     address = re.sub(r"^(unix|inet):", "", host)
     if not address or address.startswith("/"):
-        return _UNIX, Host(host, {**login, "host": address} if address else login)
+        return _UNIX, Host(shown, {**login, "host": address} if address else login)
     name, _, port = address.rpartition(":") if ":" in address else (address, "", "")
     if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
-        raise ValueError(f"hosts: {host}: not a port")
-    return _INET, Host(host, {**login, "host": name} | ({"port": int(port)} if port else {}))
+        raise ValueError("the port of a host in hosts is no number from 1 to 65535")
+    return _INET, Host(shown, {**login, "host": name} | ({"port": int(port)} if port else {}))

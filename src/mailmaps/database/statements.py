@@ -79,8 +79,17 @@ class Plan:
         return _wrapped(query, self.columns) if self.columns else query
 
 
+class UnsafeQuery(Exception):
+    """The server would end a literal somewhere else than we do."""
+
+
 async def plan(connection: Connection, statement: Statement) -> Plan:
-    """Try how the statement can be run. Raises `asyncpg.PostgresError` when PostgreSQL refuses it."""
+    """Try how the statement can be run.
+
+    Raises `asyncpg.PostgresError` when PostgreSQL refuses it, `UnsafeQuery`.
+    """
+    if statement.backslashes and connection.get_settings().standard_conforming_strings == "off":
+        raise UnsafeQuery("a backslash in quotes, and standard_conforming_strings is off; write E'...'")
     literal, why = await _literal(connection, statement)
     bound, shape = None, literal  # what shows the types of the columns
     if not statement.frozen and (text := await _bound_text(connection, statement)) is not None:

@@ -69,6 +69,7 @@ class Table:
         self._deadline = deadline
         self._slots = asyncio.Semaphore(at_once)
         self._asked: dict[tuple[str, ...], asyncio.Task[Row]] = {}
+        self._running: set[asyncio.Task[Row]] = set()
         self._epoch = 0
         self._trouble = ""
 
@@ -77,6 +78,11 @@ class Table:
         self._epoch += 1
         self._asked.clear()
         self._cache.clear()
+
+    async def idle(self) -> None:
+        """Wait until every lookup that has begun has ended, at most its deadline."""
+        if self._running:
+            await asyncio.wait(self._running)
 
     def answer_now(self, key: bytes) -> Answer | None:
         """Answer without waiting, or None when the sources have to be asked."""
@@ -170,10 +176,12 @@ class Table:
         if task is None:
             task = asyncio.ensure_future(self._ask(question))
             self._asked[candidates] = task
+            self._running.add(task)
             task.add_done_callback(lambda done: self._finished(candidates, done))
         return await asyncio.shield(task)  # one client that hangs up must not cancel it for the others
 
     def _finished(self, candidates: tuple[str, ...], task: asyncio.Task[Row]) -> None:
+        self._running.discard(task)
         if self._asked.get(candidates) is task:
             del self._asked[candidates]
         if not task.cancelled():

@@ -57,12 +57,18 @@ _LARGEST = 2**31 - 1  # an int of the C compiler
 # The last version that spoke LATIN1 whatever the file says (RELEASE_NOTES-3.8).
 FIRST_WITH_ENCODING = (3, 8)
 
+# The first that knows idle_interval and retry_interval (RELEASE_NOTES-3.9).
+FIRST_WITH_INTERVALS = (3, 9)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a file's database is: equal places share connections. `hosts` as the file spells them."""
+    """Where a file's database is: equal places share connections. `hosts` as the file spells them.
 
-    hosts: tuple[str, ...]
+    A URI among them may hold a password, so neither is shown.
+    """
+
+    hosts: tuple[str, ...] = field(repr=False)
     user: str
     password: str = field(repr=False)
     dbname: str
@@ -125,9 +131,12 @@ class CfTable:
 
 def default_encoding(mail_version: str) -> str:
     """What a file without `encoding` means to this Postfix ("": a current one)."""
+    return "LATIN1" if _is_before(mail_version, FIRST_WITH_ENCODING) else "UTF8"
+
+
+def _is_before(mail_version: str, first: tuple[int, int]) -> bool:
     match = re.match(r"(\d+)\.(\d+)", mail_version)
-    old = match is not None and (int(match[1]), int(match[2])) < FIRST_WITH_ENCODING
-    return "LATIN1" if old else "UTF8"
+    return match is not None and (int(match[1]), int(match[2])) < first
 
 
 def _to_sql(text: str, encoding: str) -> str:
@@ -178,8 +187,9 @@ class _Reader:
         result_format = self._result_format()
         domain = self._domain()
         limit = self._integer("expansion_limit")
-        self._integer("idle_interval", least=1)
-        self._integer("retry_interval", least=1)
+        if not _is_before(self.mail_version, FIRST_WITH_INTERVALS):
+            self._integer("idle_interval", least=1)
+            self._integer("retry_interval", least=1)
         if self.problems or query is None:
             raise CfError(self.problems)
         return CfTable(

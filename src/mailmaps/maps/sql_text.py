@@ -26,7 +26,7 @@ class Statement:
 
     `codes` are the `%` codes of the whole query, comments included, as Postfix counts them. `words` are
     the identifiers outside quotes, lower-cased. `frozen` tells that a constant such as 'now' means the
-    time of parsing.
+    time of parsing; `backslashes`, that a literal without E holds one.
     """
 
     texts: tuple[str, ...]
@@ -34,6 +34,7 @@ class Statement:
     codes: frozenset[str]
     words: frozenset[str]
     frozen: bool
+    backslashes: bool
 
 
 class BadQuery(ValueError):
@@ -66,6 +67,7 @@ class _Splitter:
     _values: list[tuple[Piece, ...]] = field(default_factory=list)
     _words: set[str] = field(default_factory=set)
     _frozen: bool = False
+    _backslashes: bool = False
     _ended: bool = False
 
     def split(self) -> Statement:
@@ -82,6 +84,7 @@ class _Splitter:
             frozenset(codes(self.template)),
             frozenset(self._words),
             self._frozen,
+            self._backslashes,
         )
 
     def _step(self, text: str, at: int) -> int:
@@ -133,6 +136,7 @@ class _Splitter:
                 raise BadQuery(f"a quote that does not end, at: {_shown(text, at)}")
             end += 2 if text.startswith("''", end) or (escapes and text[end] == "\\") else 1
         inner = text[quote + 1 : end]
+        self._backslashes = self._backslashes or (not escapes and "\\" in inner)
         content = _unescaped(inner) if escapes else inner.replace("''", "'")
         if _MARK in inner:
             self._values.append(self._template(content))
