@@ -49,6 +49,7 @@ class Daemon:
         self._reread = reread
         self._set = TableSet(settings)
         self._tables = dict(self._set.tables)  # one for all connections; a reload changes what is in it
+        self._hung_up = False  # before we were ready
         self._reloader = Reloader(self._make_set, self._change_over)
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
         self._room: Room | None = None  # there from start() on
@@ -82,6 +83,8 @@ class Daemon:
         for sock, factory in self._sockets:
             Acceptor(sock, factory, self._room, loop, networks)
         log.info("ready: %d tables on %d endpoints", len(self._tables), len(self._sockets))
+        if self._hung_up:
+            self._reloader.ask()
 
     async def stop(self) -> None:
         """Drain and close. Connections that take longer than `DRAIN` seconds are cut."""
@@ -138,7 +141,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         starting = asyncio.ensure_future(self.start())
         ending = asyncio.ensure_future(ended.wait())
         await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -148,6 +151,13 @@ class Daemon:
             await starting
             await ending
         await self.stop()
+
+    def _hang_up(self) -> None:
+        """SIGHUP. While we start, the set that starts must not be replaced; it is reloaded afterwards."""
+        if self._room is None:
+            self._hung_up = True
+        else:
+            self._reloader.ask()
 
     def _connection(self, codec: Callable[[], Codec]) -> Connection:
         connection = Connection(codec(), self._tables, self._closed)
