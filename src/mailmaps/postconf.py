@@ -7,13 +7,15 @@ master.cf, which one service may have to itself.
 from __future__ import annotations
 
 import ipaddress
+import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mailmaps.maps.pgsql_cf import default_encoding
+from mailmaps.maps.cf_text import logical_lines
+from mailmaps.maps.pgsql_cf import default_encoding, read_text
 
 SECONDS = 20.0  # postconf answers in milliseconds; NSS or a dead mount may not
 
@@ -66,10 +68,13 @@ class Service:
     line: str
 
 
-def parameters(config_dir: Path, *, all_of_them: bool = False, expanded: bool = False) -> dict[str, str]:
+def parameters(
+    config_dir: Path, *, all_of_them: bool = False, expanded: bool = False, local: Sequence[Override] = ()
+) -> dict[str, str]:
     """What main.cf sets, as it is written there (`postconf -n`), or, with `all_of_them`, all that is in
-    force; `expanded` puts values in the place of `$name`. Raises `PostconfError`."""
-    options = [*([] if all_of_them else ["-n"]), *(["-x"] if expanded else [])]
+    force, for a service with the overrides `local`; `expanded` puts values in the place of `$name`.
+    Raises `PostconfError`."""
+    options = [*([] if all_of_them else ["-n"]), *(["-x"] if expanded else []), *_options(local)]
     found = _parse(_postconf(config_dir, *options))
     # `postconf -c` reports its own option as a setting.
     return {name: value for name, value in found.items() if all_of_them or name != "config_directory"}
@@ -107,8 +112,11 @@ def expand(config_dir: Path, text: str, local: Sequence[Override] = ()) -> str:
 
     Postfix's own expansion decides: the text is lent to a parameter that nothing else names.
     """
-    settings = [word for one in local for word in ("-o", f"{one.parameter}={one.value}")]
-    return _postconf(config_dir, *settings, "-o", f"{_LENT}={text}", "-x", "-h", _LENT).rstrip("\n")
+    return _postconf(config_dir, *_options(local), "-o", f"{_LENT}={text}", "-x", "-h", _LENT).rstrip("\n")
+
+
+def _options(local: Sequence[Override]) -> list[str]:
+    return [word for one in local for word in ("-o", f"{one.parameter}={one.value}")]
 
 
 _LENT = "mail_name"
@@ -185,14 +193,35 @@ def _origin(value: str, notes: list[str]) -> str:
 
 
 def _destinations(value: str, notes: list[str]) -> list[str]:
-    words = _words(value)
-    plain = [word for word in words if not ("/" in word or ":" in word or word.startswith("!"))]
-    if len(plain) < len(words):
-        notes.append(
-            "mydestination names files, tables or exclusions, which cannot be taken over: "
-            + " ".join(word for word in words if word not in plain)
-        )
-    return plain
+    """The names of a match list (util/match_list.c), files and their files read; the first match decides."""
+    lost: list[str] = []
+    found: dict[str, tuple[str, bool]] = {}
+    for name, matches in _members(value, True, (), lost):
+        found.setdefault(name.casefold(), (name, matches))
+    if lost:
+        notes.append(f"mydestination names what cannot be taken over: {', '.join(dict.fromkeys(lost))}")
+    return [name for name, matches in found.values() if matches]
+
+
+def _members(text: str, wanted: bool, inside: tuple[str, ...], lost: list[str]) -> Iterator[tuple[str, bool]]:
+    """The literal names of a match list, each with whether it is in or excluded; to `lost` what is none."""
+    for word in re.findall(r"(?:\{[^{}]*\}|[^\s,])+", text, re.ASCII):
+        name = word.lstrip("!")
+        matches = wanted == ((len(word) - len(name)) % 2 == 0)
+        if ":" in name and not name.startswith(("[", "/")):
+            lost.append(f"{word} (a table)")
+        elif not name.startswith("/"):
+            yield name, matches
+        elif name in inside:
+            lost.append(f"{name} (names itself)")
+        else:
+            try:
+                lines = list(logical_lines(read_text(Path(name))))
+            except OSError as error:
+                lost.append(f"{name} ({error.strerror})")
+                continue
+            for line in lines:
+                yield from _members(line.value, matches, (*inside, name), lost)
 
 
 def _addresses(value: str, notes: list[str]) -> list[str] | None:
@@ -221,6 +250,10 @@ _CONVERTERS: dict[str, Callable[[str, list[str]], Value | None]] = {
     "parent_domain_matches_subdomains": _list,
     "smtputf8_enable": _yes,
 }
+
+
+# The parameters that decide how a table is searched.
+SEARCH = tuple(name for name in _CONVERTERS if name not in ("mail_version", "config_directory"))
 
 
 def difference(parameter: str, ours: object, theirs: object) -> str | None:

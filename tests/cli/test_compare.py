@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from mailmaps.cli import main
-from mailmaps.cli.compare import _report
+from mailmaps.cli.compare import _Job, _report
+from mailmaps.cli.options import Failure
+from mailmaps.config import load
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
 from mailmaps.migration.comparison import Compared, Result
 
@@ -72,6 +76,23 @@ def test_all_wants_the_files(config: str) -> None:
     code, output = run(config, "--all")
     assert code == 78
     assert "/etc/postfix/none.cf: No such file or directory" in output
+
+
+@pytest.mark.postfix
+def test_the_old_side_goes_by_postfixs_own_settings(config: str, tmp_path: Path) -> None:
+    if shutil.which("postconf") is None:
+        pytest.skip("Postfix is not installed: make test-packages")
+    (tmp_path / "main.cf").write_text(
+        f"myhostname = mx.ex.test\nmydestination = {tmp_path}/local hash:/x\nrecipient_delimiter = -\n"
+    )
+    (tmp_path / "local").write_text("local.test\n")
+    os.utime(tmp_path / "main.cf", (0, 0))
+    job = _Job(load(Path(config)), tmp_path)
+    assert job.settings.postfix.recipient_delimiter == ""
+    assert job.old_rules.recipient_delimiter == "-"
+    assert job.old_rules.mydestination == {"local.test"}
+    with pytest.raises(Failure, match="the old side cannot be asked: postconf"):
+        _ = _Job(job.settings, tmp_path / "nothing").old_rules
 
 
 AWAY = Unavailable("away")

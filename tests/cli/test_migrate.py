@@ -119,6 +119,7 @@ def test_the_page(etc: Path, tmp_path: Path) -> None:
         "virtual_uid_maps = pgsql:$config_directory/a.cf\nrelocated_maps = mysql:/etc/postfix/b.cf\n"
         "mydestination = $myhostname, hash:/etc/postfix/more\n",
     )
+    (etc / "a.cf").write_text(f"{CF}domain = ex.test\n")
     code, output = run(etc, tmp_path / "out")
     page = (tmp_path / "out" / "MIGRATION.md").read_text()
     assert code == 1
@@ -137,10 +138,72 @@ def test_the_page(etc: Path, tmp_path: Path) -> None:
         f"#LoadCredential=a.cf:{etc}/a.cf",
         f"* `{etc}/a.cf`: 0640 root:root",
         "If pg_hba.conf says `peer` there",
-        "mydestination names files, tables or exclusions",
+        "mydestination names what cannot be taken over: hash:/etc/postfix/more (a table)",
         f"sh {tmp_path}/out/back.sh && postfix -c {etc} reload",
     ):
         assert text in page
+
+
+def test_a_file_in_mydestination_is_taken_over(etc: Path, tmp_path: Path) -> None:
+    postfix(etc, f"{GOOD}mydestination = $myhostname, {tmp_path}/local\n")
+    (tmp_path / "local").write_text(f"# ours\nlocal.test,\n  two.test !no.test\n{tmp_path}/more\n")
+    (tmp_path / "more").write_text("no.test three.test\n")
+    code, output = run(etc, tmp_path / "out")
+    assert (code, "note" in output) == (0, False)
+    found = load(tmp_path / "out" / "mailmaps.toml").postfix.mydestination
+    assert found == ["mx.example.com", "local.test", "two.test", "three.test"]
+
+
+@pytest.mark.parametrize(
+    ("value", "lost"),
+    [
+        ("hash:/etc/postfix/more", "hash:/etc/postfix/more (a table)"),
+        ("!pgsql:/etc/postfix/more", "!pgsql:/etc/postfix/more (a table)"),
+        ("/nonexistent/more", "/nonexistent/more (No such file or directory)"),
+    ],
+)
+def test_bare_local_parts_of_unknown_domains_stay(etc: Path, tmp_path: Path, value: str, lost: str) -> None:
+    postfix(etc, f"{GOOD}mydestination = $myhostname, {value}\n")
+    code, output = run(etc, tmp_path / "out")
+    note = f"mydestination names what cannot be taken over: {lost}"
+    assert code == 1
+    assert "stays  virtual_alias_maps: for a domain of mydestination Postfix asks the local part" in output
+    assert f"note   {note}\n" in output
+    assert "tcp:" not in (tmp_path / "out" / "main.cf.new").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "moves"),
+    [
+        ("domain = ex.test", True),
+        ("query = SELECT x FROM t WHERE u = '%u' AND d = '%d'", True),
+        ("query = SELECT x FROM t WHERE u = '%u'", False),
+    ],
+)
+def test_files_that_never_answer_a_bare_local_part_move(
+    etc: Path, tmp_path: Path, line: str, moves: bool
+) -> None:
+    postfix(etc, f"{GOOD}mydestination = hash:/etc/postfix/more\nrelay_domains = $virtual_alias_maps\n")
+    (etc / "a.cf").write_text(f"{CF}{line}\n")
+    code, output = run(etc, tmp_path / "out")
+    assert code == 1, "the note is no less a note"
+    assert ("moves  virtual_alias_maps" in output) is moves
+    assert "moves  relay_domains" in output, "a domain has no local part"
+
+
+def test_what_a_service_reads_otherwise_is_said(etc: Path, tmp_path: Path) -> None:
+    postfix(etc, GOOD)
+    with (etc / "master.cf").open("a") as master_cf:
+        master_cf.write("smtps inet n - n - - smtpd\n  -o recipient_delimiter=-\n")
+    code, output = run(etc, tmp_path / "out")
+    why = (
+        "this service searches otherwise than main.cf says (recipient_delimiter = -), so it goes on asking "
+        "PostgreSQL itself"
+    )
+    assert code == 1
+    assert f"stays  master.cf smtps/inet -o virtual_alias_maps: {why}\n" in output
+    place = f"* `master.cf smtps/inet -o virtual_alias_maps = proxy:pgsql:{etc}/a.cf`: {why}."
+    assert place in (tmp_path / "out" / "MIGRATION.md").read_text()
 
 
 def test_something_wrong_today_is_exit_code_2(etc: Path, tmp_path: Path) -> None:

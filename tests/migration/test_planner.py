@@ -8,7 +8,7 @@ import pytest
 from tests.migration.conftest import MakePostfix
 
 from mailmaps.config.settings import Postfix
-from mailmaps.migration import configuration, files, planner, rehearsal, uses
+from mailmaps.migration import configuration, files, planner, rehearsal, services, uses
 from mailmaps.migration.plan import Change, Endpoints, Plan
 
 pytestmark = pytest.mark.postfix
@@ -302,3 +302,106 @@ def test_socketmap_and_ports_of_ones_own(make_postfix: MakePostfix) -> None:
         "transport_maps": f"{TCP}:20002",
         "relocated_maps": f"{TCP}:20001",
     }
+
+
+CLEANUP = "cleanup2 unix n - n - 0 cleanup\n  -o aliases=pgsql:$config_directory/b.cf\n"
+ALIASES = "aliases = pgsql:$config_directory/a.cf\nvirtual_alias_maps = $aliases\nvirtual_alias_domains =\n"
+
+
+def test_a_service_goes_on_reading_what_it_read_through_a_name(make_postfix: MakePostfix) -> None:
+    folder = make_postfix(ALIASES, CLEANUP)
+    plan = plan_of(folder)
+    assert new_values(plan) == {
+        "virtual_alias_maps": f"{TCP}:17013",
+        "cleanup2/unix virtual_alias_maps": f"pgsql:{folder}/b.cf",
+    }
+    (kept,) = plan.kept
+    assert kept.old is None
+    assert kept.why == "this service reads it otherwise (-o aliases), so it goes on asking PostgreSQL itself"
+
+
+def test_an_override_that_others_name(make_postfix: MakePostfix) -> None:
+    folder = make_postfix(
+        "virtual_mailbox_domains = x\nvirtual_mailbox_maps = pgsql:$config_directory/a.cf\n"
+        "local_recipient_maps = $virtual_mailbox_maps\n",
+        "smtps inet n - n - - smtpd\n  -o virtual_mailbox_maps=pgsql:$config_directory/b.cf\n",
+    )
+    values = new_values(plan_of(folder))
+    assert values["smtps/inet local_recipient_maps"] == f"pgsql:{folder}/b.cf"
+    assert values["smtps/inet virtual_mailbox_maps"].startswith(TCP)
+    assert values["local_recipient_maps"].startswith(TCP)
+
+
+def test_a_service_that_searches_otherwise_keeps_its_tables(make_postfix: MakePostfix) -> None:
+    folder = make_postfix(
+        "virtual_alias_maps = proxy:pgsql:$config_directory/a.cf\nvirtual_alias_domains =\n"
+        "relay_domains = $mydestination pgsql:$config_directory/c.cf\n",
+        "smtps inet n - n - - smtpd\n  -o recipient_delimiter=-\n"
+        "  -o relay_recipient_maps=pgsql:$config_directory/b.cf\n"
+        "names inet n - n - - smtpd\n  -o mydestination=other.test\n"
+        "same inet n - n - - smtpd\n  -o recipient_delimiter= -o smtpd_client_restrictions=permit\n"
+        "script unix - n n - - pipe\n  -o recipient_delimiter=- flags=F argv=/bin/true\n",
+    )
+    plan = plan_of(folder)
+    domains = f"mx.example.com,localhost.example.com,localhost,pgsql:{folder}/c.cf"
+    assert new_values(plan) == {
+        "virtual_alias_maps": f"{TCP}:17013",
+        "relay_domains": f"$mydestination {TCP}:17031",
+        "smtps/inet virtual_alias_maps": f"proxy:pgsql:{folder}/a.cf",
+        "smtps/inet relay_domains": domains,
+        "smtps/inet fast_flush_domains": domains,
+        "names/inet virtual_alias_maps": f"proxy:pgsql:{folder}/a.cf",
+    }, "a search for domains does not ask mydestination"
+    assert reasons(plan) == {
+        "master.cf smtps/inet -o relay_recipient_maps": "this service searches otherwise than main.cf says "
+        "(recipient_delimiter = -)"
+    }
+
+
+def test_virtual_8_keeps_what_its_own_overrides_make(make_postfix: MakePostfix) -> None:
+    folder = make_postfix(
+        "virtual_mailbox_domains = x\nboxes = pgsql:$config_directory/a.cf\nvirtual_mailbox_maps = $boxes\n",
+        "second unix - n n - - virtual\n  -o boxes=pgsql:$config_directory/b.cf\n",
+    )
+    assert new_values(plan_of(folder)) == {
+        "virtual_mailbox_maps": f"{TCP}:17014",
+        "virtual/unix virtual_mailbox_maps": f"pgsql:{folder}/a.cf",
+        "second/unix virtual_mailbox_maps": f"pgsql:{folder}/b.cf",
+    }
+
+
+def test_a_plan_that_leads_a_service_astray_is_refused(
+    make_postfix: MakePostfix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "kept", lambda *_: [])
+    folder = make_postfix(ALIASES, CLEANUP)
+    with pytest.raises(rehearsal.RehearsalError, match="virtual_alias_maps of the service cleanup2/unix"):
+        plan_of(folder)
+
+
+@pytest.mark.parametrize("main_cf", ["", "own = check_sender_access pgsql:$config_directory/b.cf\n"])
+def test_restriction_classes_of_one_service(make_postfix: MakePostfix, main_cf: str) -> None:
+    option = "" if main_cf else "  -o own=check_sender_access,pgsql:$config_directory/b.cf\n"
+    plan = plan_of(
+        make_postfix(
+            main_cf,
+            "smtps inet n - n - - smtpd\n  -o smtpd_restriction_classes=own\n"
+            f"{option}  -o smtpd_sender_restrictions=own\n",
+        )
+    )
+    place = "own" if main_cf else "smtps/inet own"
+    glue = " " if main_cf else ","
+    assert new_values(plan) == {place: f"check_sender_access{glue}{TCP}:17033"}
+
+
+@pytest.mark.parametrize("map_type", ["tcp", "socketmap"])
+@pytest.mark.parametrize(
+    "parameter", ["header_checks", "body_checks", "smtp_header_checks", "smtp_reply_filter"]
+)
+def test_what_messages_hold_is_not_asked_over_the_network(
+    make_postfix: MakePostfix, parameter: str, map_type: str
+) -> None:
+    plan = plan_of(make_postfix(f"{parameter} = pgsql:$config_directory/a.cf\n"), Endpoints(map_type))
+    assert plan.changes == []
+    assert all("of any length" in why for why in reasons(plan).values())
+    assert parameter in reasons(plan)

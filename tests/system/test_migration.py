@@ -258,11 +258,8 @@ async def test_a_difference_is_found(site: Site, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("info+News@ex.test\ninfo@ex.test\n")
     with serving(out, first) as served:
-        # The daemon runs without a delimiter; what Postfix does is told to the old side alone.
-        right = tmp_path / "right.toml"
-        text = served.read_text()
-        right.write_text(text.replace('recipient_delimiter = ""', 'recipient_delimiter = "+"'))
-        command = ["compare", "--config", str(right), "--keys", str(keys), "--table", "virtual_alias_maps"]
+        # A wrong [postfix] section is the daemon's alone: the old side goes by Postfix's own settings.
+        command = ["compare", "--config", str(served), "--keys", str(keys), "--table", "virtual_alias_maps"]
         done = await asyncio.to_thread(mailmaps, *command)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout == (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import click
@@ -13,16 +13,18 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mailmaps import cf_files
+from mailmaps import cf_files, postconf
 from mailmaps.cli.options import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, config_option, read_settings
 from mailmaps.config import Settings
 from mailmaps.maps.cf_text import CfError
+from mailmaps.maps.search import Rules
 from mailmaps.maps.tables import KINDS
 from mailmaps.migration import comparison, derived_keys, keys
 from mailmaps.migration.comparison import Compared, Result, Verdict, shown
 from mailmaps.migration.keys import Keys
 from mailmaps.migration.new_side import NewSide
 from mailmaps.migration.old_side import OldSide, PostmapError
+from mailmaps.postconf import PostconfError
 from mailmaps.tableset import rules
 
 DIFFERENT = 1
@@ -57,18 +59,18 @@ def compare(
 ) -> None:
     """Ask the old `pgsql:` maps and the running daemon the same keys, and list the differences.
 
-    The old side is postmap(1) with the files that mailmaps.toml names, asked for each candidate in
-    Postfix's search order. Exit code: 0 no difference, 1 differences, 75 no difference, but one side could
-    not say for some keys.
+    The old side is postmap(1) with the files that mailmaps.toml names, asked for each candidate in the
+    search order that Postfix's own settings make, not those in [postfix]. Exit code: 0 no difference,
+    1 differences, 75 no difference, but one side could not say for some keys.
     """
     if (file is not None) + (maillog is not None) + everything != 1:
         raise click.UsageError("give one of --keys FILE, --maillog FILE and --all")
     settings = read_settings(config)
     tables = _tables(settings, names)
-    asked = _derived(settings, tables, limit) if everything else _read(file, maillog)
+    job = _Job(settings, config_dir or Path(settings.postfix.config_directory))
+    asked = _derived(job, tables, limit) if everything else _read(file, maillog)
     if not (asked.addresses or asked.bare or asked.hosts):
         raise Failure("there are no keys to ask", EX_UNAVAILABLE)
-    job = _Job(settings, config_dir or Path(settings.postfix.config_directory))
     result = job.run({name: asked.of_table(settings.tables[name].parameter)[:limit] for name in tables})
     context.exit(_report(result))
 
@@ -96,13 +98,14 @@ def _read(file: Path | None, maillog: Path | None) -> Keys:
         raise Failure(f"{maillog or file}: {error}", EX_UNAVAILABLE) from None
 
 
-def _derived(settings: Settings, tables: list[str], limit: int) -> Keys:
+def _derived(job: _Job, tables: list[str], limit: int) -> Keys:
+    settings = job.settings
     sources = dict.fromkeys(source for table in tables for source in settings.tables[table].sources)
     try:
         read = [cf_files.read(source, settings.postfix) for source in sources]
     except CfError as error:
         raise Failure(str(error), EX_CONFIG) from None
-    delimiter = settings.postfix.recipient_delimiter
+    delimiter = job.old_rules.recipient_delimiter or settings.postfix.recipient_delimiter
     found, notes = uvloop.run(derived_keys.derive(read, settings.database, delimiter, limit))
     for note in notes:
         click.echo(f"no keys from {note}; give them yourself: {EXAMPLE}", err=True)
@@ -115,6 +118,18 @@ class _Job:
 
     settings: Settings
     config_dir: Path
+
+    @cached_property
+    def old_rules(self) -> Rules:
+        """The rules of a search as Postfix itself has them: a wrong [postfix] section is a difference."""
+        try:
+            found = postconf.read(self.config_dir)
+        except PostconfError as error:
+            raise Failure(f"the old side cannot be asked: {error}", EX_UNAVAILABLE) from None
+        for note in found.notes:
+            click.echo(f"the old side may search more than is compared: {note}", err=True)
+        postfix = self.settings.postfix.model_copy(update=found.values)
+        return rules(self.settings.model_copy(update={"postfix": postfix}))
 
     def run(self, by_table: dict[str, list[str]]) -> Result:
         """Ask everything; `Result.differing` is what differs twice."""
@@ -152,7 +167,7 @@ class _Job:
 
     def _old(self, table: str) -> OldSide:
         settings = self.settings.tables[table]
-        return OldSide(self.config_dir, KINDS[settings.parameter], settings.sources, rules(self.settings))
+        return OldSide(self.config_dir, KINDS[settings.parameter], settings.sources, self.old_rules)
 
 
 def _report(result: Result) -> int:

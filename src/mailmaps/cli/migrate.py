@@ -49,7 +49,7 @@ def migrate(
 
     DIR gets MIGRATION.md, which says for each table what becomes of it and why; mailmaps.toml; the lines
     of main.cf before and after; and switch.sh and back.sh. Exit code: 0 everything moves, 1 something
-    stays, 2 something is wrong.
+    stays or could not be taken over, 2 something is wrong.
     """
     if out.exists() and any(out.iterdir()):
         raise Failure(f"{out} is not empty; nothing was written", ERRORS)
@@ -92,7 +92,8 @@ def _migration(config_dir: Path, endpoints: Endpoints) -> report.Migration:
 def _exit_code(migration: report.Migration) -> int:
     if any(fate.broken for fate in migration.plan.fates):
         return ERRORS
-    return STAYS if migration.plan.staying or migration.unsupported else MOVED
+    stays = migration.plan.staying or migration.plan.kept or migration.unsupported or migration.notes
+    return STAYS if stays else MOVED
 
 
 def _tell(migration: report.Migration, written: list[Path]) -> None:
@@ -103,6 +104,11 @@ def _tell(migration: report.Migration, written: list[Path]) -> None:
     for fate in migration.plan.staying:
         word = click.style("wrong", fg="red") if fate.broken else click.style("stays", fg="yellow")
         click.echo(f"{word}  {fate.use.place}: {fate.why}")
+    stays = click.style("stays", fg="yellow")
+    for change in migration.plan.kept:
+        click.echo(f"{stays}  master.cf {change.service} -o {change.parameter}: {change.why}")
     for line in migration.unsupported:
-        click.echo(f"{click.style('stays', fg='yellow')}  {line}: not PostgreSQL")
+        click.echo(f"{stays}  {line}: not PostgreSQL")
+    for note in migration.notes:
+        click.echo(f"{click.style('note', fg='yellow')}   {note}")
     click.echo(f"Read {written[0]} first; nothing has been changed yet.")

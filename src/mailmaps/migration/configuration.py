@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mailmaps import postconf
 from mailmaps.migration import words
+from mailmaps.migration.readers import APPROVALS
 from mailmaps.postconf import Override, Service
 
 _REFERENCE = re.compile(r"\$[({]?\s*(\w+)|\{\$(\w+)")
@@ -19,7 +20,8 @@ class Configuration:
     """What `postconf` says about one configuration directory.
 
     `written` is what main.cf sets, `raw` what is in force (defaults included), `expanded` the same with
-    values in the place of `$name`. `local` gives the expanded `-o name=value` by service and name.
+    values in the place of `$name`. `local` gives the expanded `-o name=value` by service and name. `notes`
+    say what of the settings that decide a search cannot be taken over.
     """
 
     directory: Path
@@ -29,6 +31,7 @@ class Configuration:
     overrides: tuple[Override, ...]
     local: dict[tuple[str, str], str]
     services: dict[str, Service]
+    notes: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -37,8 +40,26 @@ class Configuration:
 
     @cached_property
     def classes(self) -> frozenset[str]:
-        """The smtpd_restriction_classes: parameters of the site's own that hold restrictions."""
-        return frozenset(words.texts(self.expanded.get("smtpd_restriction_classes", "")))
+        """The smtpd_restriction_classes of all services: parameters of the site's own with restrictions."""
+        values = [
+            one.get("smtpd_restriction_classes", "") for one in (self.expanded, *self.in_force.values())
+        ]
+        return frozenset(text for value in values for text in words.texts(value))
+
+    @cached_property
+    def in_force(self) -> dict[str, dict[str, str]]:
+        """By service with overrides what is in force in it, expanded. Raises `postconf.PostconfError`."""
+        names = dict.fromkeys(one.service for one in self.overrides)
+        return {name: self._expanded_with(self.overrides_of(name)) for name in names}
+
+    def exceptions(self, service: str) -> list[str]:
+        """The parameters that decide a search and are others in this service than in main.cf."""
+        values = self.in_force.get(service, self.expanded)
+        return [name for name in postconf.SEARCH if values.get(name, "") != self.expanded.get(name, "")]
+
+    def reads(self, name: str) -> bool:
+        """Whether the value of this parameter is a list that some program of Postfix reads."""
+        return (name in self.builtin or name in self.classes) and name not in APPROVALS
 
     @cached_property
     def builtin(self) -> frozenset[str]:
@@ -67,6 +88,9 @@ class Configuration:
                     pending.append(self.raw.get(name, ""))
         return frozenset(found)
 
+    def _expanded_with(self, overrides: list[Override]) -> dict[str, str]:
+        return postconf.parameters(self.directory, all_of_them=True, expanded=True, local=overrides)
+
     def _expansion(self, raw: str, service: str) -> tuple[str, ...]:
         if "$" not in raw:
             return (raw,)
@@ -87,4 +111,5 @@ def read(directory: Path) -> Configuration:
             for one in postconf.all_overrides(directory, expanded=True)
         },
         services=postconf.services(directory),
+        notes=tuple(postconf.read(directory).notes),
     )

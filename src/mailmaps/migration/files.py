@@ -46,7 +46,8 @@ class CfFile:
     """What was found about one source. `broken`: Postfix cannot use it today either.
 
     `problems` each name file and line. `access` is mode, owner and group where not everybody may read it,
-    `group` the one that may, if any. `unix_socket`: it reaches PostgreSQL by one.
+    `group` the one that may, if any. `unix_socket`: it reaches PostgreSQL by one. `answers_bare`: it may
+    answer a key without a domain.
     """
 
     source: str
@@ -55,6 +56,7 @@ class CfFile:
     access: str = ""
     group: str = ""
     unix_socket: bool = False
+    answers_bare: bool = True
 
 
 def inspect(source: str, postfix: Postfix) -> CfFile:
@@ -76,7 +78,8 @@ def inspect(source: str, postfix: Postfix) -> CfFile:
     except CfError as error:
         return CfFile(source, (*error.problems, *_dialect(text, name)), access=access, group=group)
     unix_socket = any(re.match(r"(unix:|/|unix$)", host) for host in table.place.hosts)
-    return CfFile(source, tuple(_dialect(text, name)), False, access, group, unix_socket)
+    bare = not table.needs.domain and table.domain is None
+    return CfFile(source, tuple(_dialect(text, name)), False, access, group, unix_socket, bare)
 
 
 def _dialect(text: str, name: str) -> Iterator[str]:

@@ -78,11 +78,17 @@ class Change:
 
 @dataclass
 class Plan:
-    """The fates of all uses, and the tables and changes that come of them."""
+    """The fates of all uses, and the tables and changes that come of them.
+
+    `kept` are those of the changes that leave one service with `pgsql:`, because it reads a parameter
+    otherwise than main.cf. `endpoints` are the tables by the word that main.cf has for them.
+    """
 
     fates: list[Fate] = field(default_factory=list)
     tables: list[NewTable] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    kept: list[Change] = field(default_factory=list)
+    endpoints: dict[str, NewTable] = field(default_factory=dict)
 
     @property
     def moved(self) -> list[Fate]:

@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from mailmaps.maps.tables import KINDS
-from mailmaps.migration import words
+from mailmaps.migration import services, words
 from mailmaps.migration.configuration import Configuration
 from mailmaps.migration.files import CfFile
 from mailmaps.migration.plan import Change, Endpoints, Fate, NewTable, Plan
-from mailmaps.migration.readers import ALSO_READ_BY_SMTPD, FOLLOWERS, RESTRICTIONS, SECRET
+from mailmaps.migration.readers import (
+    ALSO_READ_BY_SMTPD,
+    FOLLOWERS,
+    RESTRICTIONS,
+    asks_bare_local_parts,
+    unfit,
+)
 from mailmaps.migration.uses import Segment, Use, segments
 
 Inspect = Callable[[str], CfFile]
@@ -42,6 +48,8 @@ class _Planner:
             if (change := self._change(use, of_use)) is not None:
                 self._plan.changes.append(change)
         self._keep_for_virtual([use for use, of_use in fates if any(one.table for one in of_use)])
+        self._plan.kept = services.kept(self._configuration, self._plan)
+        self._plan.changes += self._plan.kept
         return self._plan
 
     def _fates(self, use: Use) -> list[Fate]:
@@ -54,13 +62,17 @@ class _Planner:
         return found
 
     def _fate(self, use: Use, segment: Segment) -> Fate:
-        if reason := segment.obstacle or self._refused(use) or _unfit(segment.search):
+        reason = segment.obstacle or self._refused(use) or unfit(segment.search)
+        if reason := reason or services.searched_otherwise(self._configuration, use.service, segment.search):
             return Fate(use, segment, None, reason)
         sources = tuple(found.source for text in segment.maps if (found := words.map_of(text)) is not None)
         files = [self._inspect(source) for source in sources]
         problems = [problem for file in files for problem in file.problems]
         if problems:
             return Fate(use, segment, None, "; ".join(problems), any(file.broken for file in files))
+        notes = "; ".join(self._configuration.notes)
+        if notes and any(file.answers_bare for file in files) and asks_bare_local_parts(segment.search):
+            return Fate(use, segment, None, UNKNOWN_LOCALS.format(notes=notes))
         return Fate(use, segment, self._table(segment.search, sources))
 
     def _leader(self, use: Use) -> str | None:
@@ -112,6 +124,7 @@ class _Planner:
         port = self._endpoints.port(default, {one.port for one in self._plan.tables})
         table = NewTable(name, parameter, sources, port)
         self._plan.tables.append(table)
+        self._plan.endpoints[self._endpoints.of(table)] = table
         return table
 
     def _change(self, use: Use, fates: list[Fate]) -> Change | None:
@@ -161,8 +174,9 @@ class _Planner:
         for use in moved:
             if use.service or use.parameter not in ALSO_READ_BY_SMTPD:
                 continue
-            old = ",".join(text for _, text in use.items())
             for service in self._refusing_services(use.parameter):
+                values = self._configuration.in_force.get(service, self._configuration.expanded)
+                old = ",".join(words.texts(values[use.parameter]))
                 self._plan.changes.append(Change(use.parameter, service, None, old, KEPT_FOR_VIRTUAL))
 
     def _refusing_services(self, parameter: str) -> Iterator[str]:
@@ -173,12 +187,10 @@ class _Planner:
                 yield name
 
 
-def _unfit(parameter: str) -> str:
-    if parameter in SECRET:
-        return "its values are secrets, and every user of this machine could ask a network table for them"
-    return "" if parameter in KINDS else f"mailmaps knows no search order for {parameter}"
-
-
+UNKNOWN_LOCALS = (
+    "for a domain of mydestination Postfix asks the local part alone too, and mailmaps cannot know all of "
+    "these domains: {notes}. Write them out in main.cf and run `mailmaps migrate` again"
+)
 HINTS = {
     "virtual_alias_domains": "; if no domain of yours has aliases only, set it to nothing (back.sh undoes "
     "that too) and save a question a message"

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from mailmaps.maps.search import Rules
+from mailmaps.maps.tables import KINDS
+
 # Refused by virtual(8), taken by smtpd(8) (smtpd_check.c:832-835), so that it can move with an override.
 ALSO_READ_BY_SMTPD = frozenset({"virtual_mailbox_maps"})
 
@@ -23,6 +26,22 @@ MATCH_LISTS = frozenset(
 
 # What they answer is secret, and whoever can log in to the machine can ask a network table.
 SECRET = frozenset({"smtp_sasl_password_maps", "lmtp_sasl_password_maps", "tls_server_sni_maps"})
+
+# Whole headers, lines, commands and replies: what strangers write. A key that is longer than a network table
+# takes (16384 bytes quoted with tcp) would be a failure for ever, and so would be the message.
+CONTENT = frozenset(
+    "header_checks mime_header_checks nested_header_checks body_checks milter_header_checks "
+    "smtp_header_checks smtp_mime_header_checks smtp_nested_header_checks smtp_body_checks "
+    "lmtp_header_checks lmtp_mime_header_checks lmtp_nested_header_checks lmtp_body_checks "
+    "smtpd_command_filter postscreen_command_filter smtp_reply_filter lmtp_reply_filter "
+    "smtpd_dns_reply_filter smtp_dns_reply_filter lmtp_dns_reply_filter "
+    "default_delivery_status_filter smtp_delivery_status_filter lmtp_delivery_status_filter "
+    "pipe_delivery_status_filter virtual_delivery_status_filter local_delivery_status_filter "
+    "smtpd_reject_filter_maps smtpd_reject_footer_maps postscreen_reject_footer_maps".split()
+)
+
+# Programs of master.cf that ask none of the tables that can move.
+ASK_NOTHING = frozenset("anvil discard error pipe postlogd retry scache showq tlsmgr".split())
 
 # By default they are another parameter, asked in the same way: they may ask its endpoint.
 FOLLOWERS = {
@@ -62,3 +81,22 @@ def form_of(parameter: str, classes: frozenset[str]) -> ListForm:
 def check_name(word: str) -> str:
     """`check_recipient_access` and its like in small letters; empty for every other word."""
     return word.lower() if _CHECK.fullmatch(word) else ""
+
+
+def unfit(parameter: str) -> str:
+    """Why no network table may stand in this parameter; empty where it may."""
+    if parameter in SECRET:
+        return "its values are secrets, and every user of this machine could ask a network table for them"
+    if parameter in CONTENT:
+        return (
+            "its keys are what messages and other servers say, of any length: a network table fails for ever "
+            "on one that is too long for it (tcp: 16384 bytes quoted), and the mail stays"
+        )
+    return "" if parameter in KINDS else f"mailmaps knows no search order for {parameter}"
+
+
+def asks_bare_local_parts(parameter: str) -> bool:
+    """Whether its search asks `user` alone for an address of a domain in mydestination."""
+    walk = KINDS[parameter].walk
+    here = Rules(mydestination=frozenset({"local.test"}))
+    return walk("user@local.test", here) != walk("user@local.test", Rules())

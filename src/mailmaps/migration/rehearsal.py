@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mailmaps import postconf
-from mailmaps.migration import commands, words
+from mailmaps.migration import commands, services, words
 from mailmaps.migration.configuration import Configuration
 from mailmaps.migration.plan import Change, Plan
+from mailmaps.migration.readers import ASK_NOTHING
 from mailmaps.postconf import Override
 
 FILES = ("main.cf", "master.cf")
@@ -38,6 +39,7 @@ def rehearse(configuration: Configuration, plan: Plan) -> None:
             plan.changes.append(approval)
             _run(copy, commands.switch([approval], configuration.services))
         _check_written(copy, plan.changes)
+        _check_in_force(configuration, plan, copy)
         _run(copy, commands.back(plan.changes, configuration.services))
         if _state(copy) != before:
             raise RehearsalError("on a copy of the configuration, the way back did not end where it began")
@@ -82,6 +84,27 @@ def _check_written(copy: Path, changes: list[Change]) -> None:
             raise RehearsalError(f"on a copy of the configuration, {place} did not become {one.new!r}")
 
 
+def _check_in_force(configuration: Configuration, plan: Plan, copy: Path) -> None:
+    """Every list of every service leads to the tables of before, or to those that are made of them."""
+    overrides = postconf.all_overrides(copy)
+    for service in dict.fromkeys(["", *(one.service for one in overrides)]):
+        local = [one for one in overrides if one.service == service]
+        after = {
+            name: value.replace(str(copy), str(configuration.directory))
+            for name, value in postconf.parameters(copy, all_of_them=True, expanded=True, local=local).items()
+        }
+        program = configuration.services[service].program if service else ""
+        wrong = (
+            [] if program in ASK_NOTHING else list(services.differing(configuration, plan, service, after))
+        )
+        if wrong:
+            place = f"the service {service}" if service else "main.cf"
+            raise RehearsalError(
+                f"on a copy of the configuration, {' and '.join(wrong)} of {place} would not lead to "
+                "the same tables as today"
+            )
+
+
 def _approval(configuration: Configuration, plan: Plan, copy: Path) -> Change | None:
     """What proxymap(8) no longer approves, because it was approved as part of a value that moves.
 
@@ -93,8 +116,9 @@ def _approval(configuration: Configuration, plan: Plan, copy: Path) -> Change | 
     approved = set(words.texts(configuration.expanded.get(name, "")))
     still = postconf.parameters(copy, all_of_them=True, expanded=True).get(name, "")
     approved_now = set(words.texts(still.replace(str(copy), str(configuration.directory))))
-    used = {text for fate in plan.fates for text in fate.segment.maps if text.startswith("proxy:")}
-    missing = sorted((used & approved) - approved_now)
+    used = {text for fate in plan.fates for text in fate.segment.maps}
+    used |= {text for change in plan.kept for text in words.texts(change.new)}
+    missing = sorted(text for text in used & approved - approved_now if text.startswith("proxy:"))
     if not missing:
         return None
     new = " ".join([configuration.raw[name], *missing])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mailmaps.migration import words
 from mailmaps.migration.configuration import Configuration
-from mailmaps.migration.readers import APPROVALS, ListForm, check_name, form_of
+from mailmaps.migration.readers import ListForm, check_name, form_of
 from mailmaps.migration.words import Word
 
 
@@ -51,9 +51,7 @@ def find(configuration: Configuration) -> list[Use]:
 def unsupported(configuration: Configuration) -> list[str]:
     """Lines about tables of other SQL databases, which mailmaps does not answer for."""
     places = [
-        (name, value)
-        for name, value in sorted(configuration.expanded.items())
-        if _counts(configuration, name)
+        (name, value) for name, value in sorted(configuration.expanded.items()) if configuration.reads(name)
     ]
     places += [
         (f"master.cf {service} -o {name}", value) for (service, name), value in configuration.local.items()
@@ -71,7 +69,7 @@ OTHER_DATABASES = frozenset({"mysql", "sqlite"})
 
 def _in_main_cf(configuration: Configuration) -> Iterator[Use]:
     for name, value in configuration.expanded.items():
-        if words.mentions_pgsql(value) and _counts(configuration, name):
+        if words.mentions_pgsql(value) and configuration.reads(name):
             written = configuration.written.get(name)
             yield _use(configuration, name, "", written, configuration.raw[name])
 
@@ -79,12 +77,8 @@ def _in_main_cf(configuration: Configuration) -> Iterator[Use]:
 def _in_master_cf(configuration: Configuration) -> Iterator[Use]:
     for one in configuration.overrides:
         value = configuration.local[one.service, one.parameter]
-        if words.mentions_pgsql(value) and _counts(configuration, one.parameter):
+        if words.mentions_pgsql(value) and configuration.reads(one.parameter):
             yield _use(configuration, one.parameter, one.service, one.value, one.value)
-
-
-def _counts(configuration: Configuration, name: str) -> bool:
-    return (name in configuration.builtin or name in configuration.classes) and name not in APPROVALS
 
 
 def _use(configuration: Configuration, name: str, service: str, written: str | None, raw: str) -> Use:
