@@ -26,6 +26,9 @@ from mailmaps.demo.postgres import EmbeddedPostgres
 FEWEST = 80
 """Addresses below which a choice of settings is not worth the starting of three Postfixes."""
 
+WIDTH = 120
+"""Characters a line in a file."""
+
 COLUMNS = (
     "site",
     "recipients",
@@ -78,7 +81,9 @@ class Report:
 def main(count: int, seed: int | None, names: tuple[str, ...], pairs: bool, report: Path | None) -> None:
     """Send the same mail through Postfix with pgsql: and with mailmaps, and compare what comes of it."""
     seed = random.randrange(1 << 32) if seed is None else seed
-    told = Report(Console(highlight=False), report or default_report())
+    told = Report(
+        Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH), report or default_report()
+    )
     told.file.write_text("")
     sites = [site for site in SITES if not names or site.name in names]
     choices = PAIRS if pairs else PRODUCT
