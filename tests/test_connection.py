@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from mailmaps.connection import MOST_AT_ONCE, MOST_WAITING, Connection
+from mailmaps.maps.memo import Memo
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
 from mailmaps.protocols.socketmap import Socketmap
 from mailmaps.protocols.tcp_table import TcpTable
@@ -47,11 +48,15 @@ class FakeTransport(asyncio.Transport):
 class FakeTable:
     """Knows keys beginning with "hit"; others wait for the gate."""
 
+    steady = False
+
     def __init__(self) -> None:
+        self.answered: list[bytes] = []
         self.gate = asyncio.Event()
         self.fault: Exception | None = None
 
     def answer_now(self, key: bytes) -> Answer | None:
+        self.answered.append(key)
         return Found(key.decode()) if key.startswith(b"hit") else None
 
     async def answer(self, key: bytes) -> Answer:
@@ -65,7 +70,7 @@ class FakeTable:
 
 def connected(table: FakeTable) -> tuple[Connection, FakeTransport]:
     transport = FakeTransport()
-    connection = Connection(TcpTable("t"), {"t": table})
+    connection = Connection(TcpTable("t"), {"t": table}, Memo())
     connection.connection_made(transport)
     return connection, transport
 
@@ -110,7 +115,7 @@ async def test_what_makes_no_sense_is_answered_last_and_closes() -> None:
 
 def test_an_unknown_socketmap_name_is_answered_and_the_connection_stays() -> None:
     transport = FakeTransport()
-    connection = Connection(Socketmap(), {"t": FakeTable()})
+    connection = Connection(Socketmap(), {"t": FakeTable()}, Memo())
     connection.connection_made(transport)
     connection.data_received(b"5:x key,5:t hit,")
     assert transport.text == b"15:PERM no table x,6:OK hit,"
@@ -209,7 +214,7 @@ async def test_a_fault_of_ours_is_cannot_say(caplog: pytest.LogCaptureFixture) -
 async def test_a_client_that_leaves_stops_its_worker() -> None:
     gone: list[Connection] = []
     transport = FakeTransport()
-    connection = Connection(TcpTable("t"), {"t": FakeTable()}, gone.append)
+    connection = Connection(TcpTable("t"), {"t": FakeTable()}, Memo(), gone.append)
     connection.connection_made(transport)
     connection.data_received(b"get miss\n")
     await settle()
@@ -217,3 +222,49 @@ async def test_a_client_that_leaves_stops_its_worker() -> None:
     await settle()
     assert gone == [connection]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_reply_out_of_steady_memory_is_kept_until_the_memo_is_cleared() -> None:
+    table, memo, transport = FakeTable(), Memo(), FakeTransport()
+    connection = Connection(TcpTable("t"), {"t": table}, memo)
+    connection.connection_made(transport)
+    connection.data_received(b"get hit\n")
+    connection.data_received(b"get hit\n")
+    assert table.answered == [b"hit", b"hit"], "not steady, not kept"
+    table.steady = True
+    connection.data_received(b"get hit\n")
+    connection.data_received(b"get hit\n")
+    assert table.answered == [b"hit"] * 3
+    memo.clear()
+    connection.data_received(b"get hit\n")
+    assert table.answered == [b"hit"] * 4
+    assert transport.text == b"200 hit\n" * 5
+
+
+def test_only_a_request_that_is_whole_is_kept_and_recognized() -> None:
+    table, memo, transport = FakeTable(), Memo(), FakeTransport()
+    table.steady = True
+    connection = Connection(TcpTable("t"), {"t": table}, memo)
+    connection.connection_made(transport)
+    connection.data_received(b"get hit\n")
+    connection.data_received(b"get hit")  # a key that goes on with what is a request by itself
+    connection.data_received(b"get hit\n")
+    connection.data_received(b"get hit1\nget hit2\n")
+    assert table.answered == [b"hit", b"hitget hit", b"hit1", b"hit2"]
+    assert memo.get(b"get hit\n") == b"200 hit\n"
+    assert memo.get(b"get hit1\nget hit2\n") is None
+    assert transport.text == b"200 hit\n200 hitget%20hit\n200 hit1\n200 hit2\n"
+
+
+async def test_nothing_overtakes_a_request_that_waits() -> None:
+    table, memo, transport = FakeTable(), Memo(), FakeTransport()
+    table.steady = True
+    connection = Connection(TcpTable("t"), {"t": table}, memo)
+    connection.connection_made(transport)
+    connection.data_received(b"get hit\n")
+    connection.data_received(b"get miss\n")
+    connection.data_received(b"get hit\n")
+    assert transport.text == b"200 hit\n"
+    table.gate.set()
+    await asyncio.sleep(0.01)
+    assert transport.text == b"200 hit\n500 not%20found\n200 hit\n"

@@ -19,9 +19,9 @@ LAYERS = (
     ("mailmaps.demo", "mailmaps.daemon", "mailmaps.migration"),
     ("mailmaps.tableset", "mailmaps.reloading"),
     ("mailmaps.connection", "mailmaps.control", "mailmaps.listeners", "mailmaps.client", "mailmaps.database",
-     "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
+     "mailmaps.mirrors", "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
     ("mailmaps.config",),
-    ("mailmaps.maps.lookup", "mailmaps.maps.held"),
+    ("mailmaps.maps.lookup",),
     ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings"),
     ("mailmaps",),
 )  # fmt: skip
@@ -29,6 +29,7 @@ LAYERS = (
 # Who alone may name a library.
 OWNERS = {
     "asyncpg": "mailmaps.database",
+    "lmdb": "mailmaps.mirrors",
     "uvloop": "mailmaps.cli",
     "click": "mailmaps.cli",
     "pydantic": "mailmaps.config",

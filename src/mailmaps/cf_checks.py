@@ -44,7 +44,7 @@ async def cf_findings(settings: Settings, read_by_daemon: Collection[str]) -> li
 
 
 async def _asked(name: str, table: CfTable, database: CfDatabase, settings: Settings) -> Finding:
-    source = CfSource(name, table, database)
+    source = CfSource(name, table, database, at_once=1)
     try:
         async with asyncio.timeout(settings.database.connect_timeout + settings.database.lookup_deadline):
             await source.prepare()

@@ -1,6 +1,7 @@
 """One client of a lookup protocol: bytes -> codec -> table -> codec -> bytes, in order.
 
-What can be answered without waiting is answered inside `data_received`, in one write. What cannot
+What can be answered without waiting is answered inside `data_received`, in one write; a request that
+came before and has its answer out of memory is not even taken apart (`mailmaps.maps.memo`). What cannot
 goes to this connection's one worker, and everything asked after it queues behind it, so that replies
 keep the order of the requests. The connection is never closed for being idle: Postfix pays a second
 of sleep for that (tcp_table) and keeps its connections for its whole life.
@@ -14,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from mailmaps.maps.answer import Answer, Unavailable
+from mailmaps.maps.answer import Answer, Found, Unavailable
+from mailmaps.maps.memo import Memo
 from mailmaps.protocols.request import Codec, ProtocolError, Request
 
 log = logging.getLogger(__name__)
@@ -36,18 +38,27 @@ class AnsweringTable(Protocol):
     async def answer(self, key: bytes) -> Answer:
         """Answer, waiting if need be."""
 
+    @property
+    def steady(self) -> bool:
+        """Whether all answers hold until the memo is cleared."""
+
 
 class Connection(asyncio.Protocol):
-    """One client. `tables` are those this endpoint serves; `closed` is called when it is gone."""
+    """One client. `tables` are those this endpoint serves, with one `memo` for all its clients.
+
+    `closed` is called when it is gone.
+    """
 
     def __init__(
         self,
         codec: Codec,
         tables: Mapping[str, AnsweringTable],
+        memo: Memo,
         closed: Callable[[Connection], None] = lambda _: None,
     ) -> None:
         self._codec = codec
         self._tables = tables
+        self._memo = memo
         self._closed = closed
         self._waiting: deque[Request] = deque()
         self._worker: asyncio.Task[None] | None = None
@@ -74,7 +85,11 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        is_first = self._worker is None and self._codec.is_between
         if self._last_words is not None:
+            return
+        if is_first and (reply := self._memo.get(data)) is not None:
+            self._transport.write(reply)
             return
         try:
             requests = self._codec.feed(data)
@@ -82,6 +97,13 @@ class Connection(asyncio.Protocol):
             log.warning("protocol=%s client=%s: %s", self._codec.name, self.peer, error)
             requests, self._last_words = error.requests, error.reply
         if self._worker is None:
+            if (
+                is_first
+                and len(requests) == 1
+                and self._codec.is_between
+                and self._answer_whole(data, requests[0])
+            ):
+                return
             requests = self._answer_hits(requests)
         if requests:
             self._enqueue(requests)
@@ -114,6 +136,18 @@ class Connection(asyncio.Protocol):
         """The client's address, for logs; empty for a unix socket."""
         name = self._transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+
+    def _answer_whole(self, data: bytes, request: Request) -> bool:
+        """Answer the one request that `data` is, if that needs no waiting; keep the reply if it holds."""
+        table = self._tables.get(request.table)
+        answer = None if table is None else table.answer_now(request.key)
+        if table is None or answer is None:
+            return False
+        reply = self._codec.encode(request, answer)
+        self._transport.write(reply)
+        if table.steady:
+            self._memo.put(data, reply, found=isinstance(answer, Found))
+        return True
 
     def _answer_hits(self, requests: list[Request]) -> list[Request]:
         """Write the replies to the leading requests that need no waiting; return the rest."""

@@ -25,6 +25,8 @@ from mailmaps.connection import Connection
 from mailmaps.control import CommandError, ControlConnection
 from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
 from mailmaps.maps.answer import Found, NotFound
+from mailmaps.maps.lookup import Table
+from mailmaps.maps.memo import Memo
 from mailmaps.protocols import tcp_table
 from mailmaps.protocols.request import Codec
 from mailmaps.protocols.socketmap import Socketmap
@@ -39,6 +41,9 @@ DRAIN = 4.0
 # Seconds in which queries already on the wire are still read after we stop accepting.
 LAST_READ = 0.05
 
+# The endpoints of socketmap, which have no table of their own.
+ALL_TABLES = "*"
+
 
 class Daemon:
     """One running mailmaps."""
@@ -48,7 +53,9 @@ class Daemon:
         self._settings = settings
         self._reread = reread
         self._set = TableSet(settings)
-        self._tables = dict(self._set.tables)  # one for all connections; a reload changes what is in it
+        self._tables: dict[str, Table] = {}  # one for all connections; a reload changes what is in it
+        self._memos: dict[str, Memo] = {}  # by endpoint: a table's name, or ALL_TABLES
+        self._use(self._set)
         self._hung_up = False  # before we were ready
         self._reloader = Reloader(self._make_set, self._change_over)
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
@@ -61,13 +68,13 @@ class Daemon:
         for name, table in self._settings.tables.items():
             if table.tcp:
                 sock = bind_inet(*split_inet(table.tcp))
-                self._sockets.append((sock, partial(self._connection, tcp_table.codec(name))))
+                self._sockets.append((sock, partial(self._connection, name, tcp_table.codec(name))))
         if self._settings.socketmap.inet:
             sock = bind_inet(*split_inet(self._settings.socketmap.inet))
-            self._sockets.append((sock, partial(self._connection, Socketmap)))
+            self._sockets.append((sock, partial(self._connection, ALL_TABLES, Socketmap)))
         if self._settings.socketmap.unix:
             sock = _bind_unix(self._settings.socketmap)
-            self._sockets.append((sock, partial(self._connection, Socketmap)))
+            self._sockets.append((sock, partial(self._connection, ALL_TABLES, Socketmap)))
         if self._settings.control.unix:
             commands = {"explain": self._explain, "status": self._status, "reload": self._reload}
             sock = _bind_unix(self._settings.control)
@@ -111,13 +118,24 @@ class Daemon:
     def _make_set(self) -> TableSet:
         if self._reread is None:
             raise SettingsError(["this daemon cannot read its settings anew"])
-        return TableSet(self._reread())
+        return TableSet(self._reread(), self._set.mirrors)
 
     def _change_over(self, fresh: TableSet) -> tuple[TableSet, tuple[str, ...]]:
         old, self._set = self._set, fresh
-        self._tables.clear()
-        self._tables.update(fresh.tables)
+        self._use(fresh)
         return old, self._unbound(fresh.settings)
+
+    def _use(self, tables: TableSet) -> None:
+        self._tables.clear()
+        self._tables.update(tables.tables)
+        for memo in self._memos.values():
+            memo.clear()
+        of_all = self._memo(ALL_TABLES)
+        for name, table in tables.tables.items():
+            table.forgotten += [of_all.clear, self._memo(name).clear]
+
+    def _memo(self, endpoint: str) -> Memo:
+        return self._memos.setdefault(endpoint, Memo())
 
     def _unbound(self, settings: Settings) -> tuple[str, ...]:
         """What of the settings is about listening, and so waits for a restart."""
@@ -133,6 +151,11 @@ class Daemon:
             for name in ("listen", "socketmap", "control")
             if getattr(settings, name) != getattr(self._settings, name)
         ]
+        ours = self._settings
+        if (settings.database, settings.mirror) != (ours.database, ours.mirror):
+            found.append(
+                "[database], [mirror]: in use, but what is held is kept on disk after a restart only"
+            )
         return tuple(found)
 
     async def serve(self) -> None:
@@ -141,7 +164,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         starting = asyncio.ensure_future(self.start())
         ending = asyncio.ensure_future(ended.wait())
         await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -152,15 +175,15 @@ class Daemon:
             await ending
         await self.stop()
 
-    def _hang_up(self) -> None:
-        """SIGHUP. While we start, the set that starts must not be replaced; it is reloaded afterwards."""
+    def hang_up(self) -> None:
+        """SIGHUP, also before `serve`: a set that starts is not replaced, but reloaded afterwards."""
         if self._room is None:
             self._hung_up = True
         else:
             self._reloader.ask()
 
-    def _connection(self, codec: Callable[[], Codec]) -> Connection:
-        connection = Connection(codec(), self._tables, self._closed)
+    def _connection(self, endpoint: str, codec: Callable[[], Codec]) -> Connection:
+        connection = Connection(codec(), self._tables, self._memo(endpoint), self._closed)
         self._connections.add(connection)
         return connection
 

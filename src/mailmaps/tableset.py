@@ -19,28 +19,29 @@ from mailmaps.database.views import ViewSource
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.cache import Cache
 from mailmaps.maps.cf_text import CfError
-from mailmaps.maps.held import HeldSource
-from mailmaps.maps.lookup import Table
+from mailmaps.maps.lookup import Table, Times
+from mailmaps.maps.mirrored import Limits, MirroredSource
 from mailmaps.maps.pgsql_cf import Place
 from mailmaps.maps.search import Rules
 from mailmaps.maps.sources import Source, view_of
 from mailmaps.maps.tables import KINDS, TableKind
+from mailmaps.mirrors.keeper import Mirrors
+from mailmaps.mirrors.use import Use
 
 log = logging.getLogger(__name__)
 
 # What the how-to's domains.transport calls our own delivery; transport(5) takes either spelling.
 DELIVERY_OF_OURS = ("virtual:", "virtual")
 
-# The held tables are read as often as the settings say, but never so often that reading them takes more
-# than one part in this of the time: with very many domains a change is seen later instead.
-READING_SHARE = 50
-
 
 class TableSet:
     """The tables by name, and their databases: the settings' own and those of the `.cf` files."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises `SettingsError` when a `.cf` file cannot be used."""
+    def __init__(self, settings: Settings, mirrors: Mirrors | None = None) -> None:
+        """`mirrors` are those of the set before, shared if they are of the same database.
+
+        Raises `SettingsError` when a `.cf` file cannot be used.
+        """
         self.settings = self._settings = settings
         self._pool = Pool(
             lambda: connect(settings.database, for_lookups=True),
@@ -49,14 +50,13 @@ class TableSet:
         self._uses_pool = False
         self._cf_databases: dict[Place, CfDatabase] = {}
         self._cf_sources: dict[str, CfSource] = {}
-        self._held: list[tuple[HeldSource, Table]] = []
-        self._unread: set[str] = set()  # held tables whose last reading failed
-        self._refresher: asyncio.Task[None] | None = None
         self._read_cf_files()
+        self.mirrors = mirrors if mirrors is not None and mirrors.fits(settings) else Mirrors(settings)
+        self._mirrored = Use(self.mirrors)
         self.tables = {name: self._table(name) for name in settings.tables}
 
     async def start(self) -> list[str]:
-        """Connect, plan every query and read the held tables; returns what could not be done, and why.
+        """Connect, plan every query and read what the resolver asks; returns what could not be done, and why.
 
         The set can be used all the same: what fails is tried again, by itself and for ever.
         """
@@ -64,13 +64,12 @@ class TableSet:
         pools += [self._pool] if self._uses_pool else []
         for pool in pools:
             pool.start()
+        self._mirrored.start(self._settings.cache.refresh)
         await asyncio.gather(*(pool.tried() for pool in pools))
         problems = [await self._problem(source) for source in self._cf_sources.values()]
         if self._uses_pool and self._pool.away:
             problems.append(f"database.dsn: {self._pool.away}")
-        await self._refresh_held()
-        problems += [f"table={name}: cannot be read whole" for name in sorted(self._unread)]
-        self._refresher = asyncio.ensure_future(self._keep_refreshing())
+        problems += await self._mirrored.tried()
         return [problem for problem in problems if problem]
 
     async def idle(self) -> None:
@@ -80,8 +79,7 @@ class TableSet:
 
     async def close(self) -> None:
         """End every connection."""
-        if self._refresher is not None:
-            self._refresher.cancel()
+        await self._mirrored.leave()
         await self._pool.close()
         await asyncio.gather(*(database.close() for database in self._cf_databases.values()))
 
@@ -92,7 +90,7 @@ class TableSet:
         found |= {"database": self._pool.state} if self._uses_pool else {}
         for number, database in enumerate(self._cf_databases.values(), start=1):
             found[f"database {number}: {database.name}"] = database.pool.state
-        return found
+        return found | self.mirrors.state
 
     async def _problem(self, source: CfSource) -> str:
         try:
@@ -116,14 +114,15 @@ class TableSet:
                 continue
             if table.place not in self._cf_databases:
                 self._cf_databases[table.place] = CfDatabase(table.place, self._settings.database)
-            self._cf_sources[name] = CfSource(name, table, self._cf_databases[table.place])
+            at_once = max(1, self._settings.database.connections - 1)
+            self._cf_sources[name] = CfSource(name, table, self._cf_databases[table.place], at_once=at_once)
         if problems:
             raise SettingsError(problems)
 
     def _table(self, name: str) -> Table:
-        cache, database = self._settings.cache, self._settings.database
-        kind = KINDS[self._settings.tables[name].parameter]
-        sources = [self._source(kind, name, source) for source in self._settings.tables[name].sources]
+        cache, settings = self._settings.cache, self._settings.tables[name]
+        kind = KINDS[settings.parameter]
+        sources = [self._source(kind, name, source) for source in settings.sources]
         table = Table(
             name,
             kind,
@@ -135,12 +134,27 @@ class TableSet:
                 size=cache.size,
                 negative_size=cache.negative_size,
             ),
-            deadline=database.lookup_deadline,
-            at_once=max(1, database.connections - 1),
-            volatile_ttl=cache.volatile_ttl,
+            Times(
+                deadline=self._settings.database.lookup_deadline,
+                volatile_ttl=cache.volatile_ttl,
+                max_stale=self._limits(kind).max_stale,
+            ),
         )
-        self._held += [(source, table) for source in sources if isinstance(source, HeldSource)]
+        for source in sources:
+            if isinstance(source, MirroredSource):
+                self._mirrored.tell(source.rows, table.forget)
+        for relation in settings.depends_on:
+            self._mirrored.depend(relation, table.forget)
         return table
+
+    def _limits(self, kind: TableKind) -> Limits:
+        cache = self._settings.cache
+        if not kind.grants:
+            return Limits(cache.max_stale, cache.max_stale_not_found)
+        return Limits(
+            min(cache.max_stale, cache.max_stale_senders),
+            min(cache.max_stale_not_found, cache.max_stale_senders),
+        )
 
     def _source(self, kind: TableKind, table: str, name: str) -> Source:
         if cf_files.is_cf(name):
@@ -150,50 +164,26 @@ class TableSet:
         replace = {}
         if builtin and table == "transport_maps" and self._settings.delivery != "virtual":
             replace = dict.fromkeys(DELIVERY_OF_OURS, self._settings.delivery)
+        database = self._settings.database
         view = view_of(table, name)
-        source = ViewSource(self._pool, view, name=name, bare_keys=not builtin, replace=replace)
-        if not kind.held:
-            return source
-        return HeldSource(
-            source,
-            source.list_rows,
-            away=lambda: self._pool.is_away,
-            deadline=self._settings.database.lookup_deadline,
-            max_stale=self._settings.cache.max_stale,
-            max_stale_not_found=self._settings.cache.max_stale_not_found,
+        source = ViewSource(
+            self._pool,
+            view,
+            name=name,
+            bare_keys=not builtin,
+            replace=replace,
+            at_once=1 if kind.held else max(1, database.connections - 1),
+            deadline=database.lookup_deadline,
         )
-
-    async def _keep_refreshing(self) -> None:
-        loop = asyncio.get_running_loop()
-        took = 0.0
-        while True:
-            await asyncio.sleep(max(self._settings.cache.refresh, READING_SHARE * took))
-            began = loop.time()
-            try:
-                await self._refresh_held()
-            except Exception:  # the held tables must be refreshed for as long as we live
-                log.exception("refreshing the held tables failed in a way we do not know")
-            took = loop.time() - began
-
-    async def _refresh_held(self) -> None:
-        """Read the held tables anew; a failure is logged, once, and the old rows stay."""
-        for source, table in self._held:
-            try:
-                async with asyncio.timeout(self._settings.database.lookup_deadline):
-                    if await source.refresh():
-                        table.forget()
-            except (CannotSay, TimeoutError) as error:
-                self._note_unread(table.name, str(error) or "it takes longer than lookup_deadline")
-            else:
-                self._note_unread(table.name, "")
-
-    def _note_unread(self, name: str, why: str) -> None:
-        if why and name not in self._unread:
-            self._unread.add(name)
-            log.error("table=%s: cannot be read whole: %s", name, why)
-        elif not why and name in self._unread:
-            self._unread.discard(name)
-            log.warning("table=%s: has been read whole again", name)
+        if not self._settings.mirror.enabled:
+            return source
+        return MirroredSource(
+            source,
+            self._mirrored.mirror(view, replace, eager=kind.held),
+            self._limits(kind),
+            at_once=kind.held,
+            away=lambda: self._pool.is_away,
+        )
 
 
 def rules(settings: Settings) -> Rules:

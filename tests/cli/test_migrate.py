@@ -88,7 +88,7 @@ def test_the_settings_can_be_loaded(etc: Path, tmp_path: Path) -> None:
     assert settings.postfix.config_directory == str(etc)
     assert settings.postfix.mail_version.startswith("3.")
     text = (tmp_path / "out" / "mailmaps.toml").read_text()
-    assert "# How long an answer is remembered" in text, "the documentation is in it"
+    assert "# How long an answer of a query is remembered" in text, "the documentation is in it"
 
 
 def test_the_scripts_go_there_and_back(etc: Path, tmp_path: Path) -> None:

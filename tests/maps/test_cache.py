@@ -37,7 +37,6 @@ def test_each_kind_has_its_ttl() -> None:
     assert one.get(("b",)) is None
     clock.now = 30.0
     assert one.get(("a",)) is None
-    assert len(one) == 0
 
 
 def test_a_dictionary_attack_evicts_no_known_key() -> None:
@@ -73,3 +72,19 @@ def test_nothing_is_remembered_when_switched_off_or_absurdly_long() -> None:
     one = cache(Clock())
     one.put(("x" * (LONGEST_CACHED_KEY + 1),), NO_ROW)
     assert len(one) == 0
+
+
+def test_what_was_found_is_stale_after_its_time_and_after_a_change() -> None:
+    clock = Clock()
+    one = cache(clock)
+    one.put(("a",), ROW)
+    one.put(("b",), NO_ROW)
+    clock.now = 1.0
+    one.outdate()
+    assert one.get(("a",)) is one.get(("b",)) is None
+    assert one.stale(("a",), 60) is ROW
+    assert one.stale(("b",), 60) is None
+    clock.now = 61.0
+    assert one.stale(("a",), 60) is None
+    one.put(("a",), ROW)
+    assert one.get(("a",)) is ROW

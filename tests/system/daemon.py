@@ -61,6 +61,7 @@ class Daemon:
         self.ports = dict(zip((*tables, "socketmap"), ports, strict=True))
         self.config = self.folder / "mailmaps.toml"
         self.output = self.folder / "output"
+        self.mirrors = self.folder / "mirrors"
         self.config.write_text(self._toml(settings, tables))
         self.config.chmod(0o600)  # it may hold a password
         self._process: subprocess.Popen[bytes] | None = None
@@ -133,10 +134,18 @@ class Daemon:
 
     def explain(self, table: str, key: str) -> dict[str, Any]:
         """How it answers a key, as its control socket tells."""
+        return self.command("explain", table=table, key=key)
+
+    def status(self) -> dict[str, Any]:
+        """What `mailmaps status` shows."""
+        return self.command("status")
+
+    def command(self, name: str, **words: str) -> dict[str, Any]:
+        """What its control socket replies to a command."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(START_LIMIT)
             client.connect(str(self.folder / "control.sock"))
-            client.sendall(json.dumps({"command": "explain", "table": table, "key": key}).encode() + b"\n")
+            client.sendall(json.dumps({"command": name, **words}).encode() + b"\n")
             with client.makefile() as replies:
                 told: dict[str, Any] = json.loads(replies.readline())
                 return told
@@ -154,7 +163,16 @@ class Daemon:
         assert self._process is not None
         if self._process.poll() is not None:
             return True
-        return all(_listens(port) for port in self.ports.values())
+        return all(_listens(port) for port in self.ports.values()) and self._is_controlled()
+
+    def _is_controlled(self) -> bool:
+        """Whether the control socket, which is bound last, takes a connection."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.connect(str(self.folder / "control.sock"))
+        except OSError:
+            return False
+        return True
 
     def _toml(
         self, settings: Mapping[str, Mapping[str, Value] | Value], tables: Mapping[str, Sequence[str]]
@@ -163,6 +181,7 @@ class Daemon:
         sections = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
         sections["socketmap"] = {"inet": f"127.0.0.1:{self.ports['socketmap']}"}
         sections["control"] = {"unix": str(self.folder / "control.sock")}
+        sections["mirror"] = {"directory": str(self.mirrors), **sections.get("mirror", {})}
         for table, items in tables.items():
             sections[f"tables.{table}"] = {"tcp": f"127.0.0.1:{self.ports[table]}", "sources": items}
         text = _lines(top)

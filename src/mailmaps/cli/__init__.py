@@ -13,6 +13,7 @@ from mailmaps.cli.migrate import migrate
 from mailmaps.cli.postfix import postfix_config, print_config
 from mailmaps.cli.schema import schema
 from mailmaps.cli.serve import serve
+from mailmaps.cli.status import status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +26,7 @@ _COMMANDS = (
     demo,
     serve,
     reload_settings,
+    status,
     query,
     explain,
     check,

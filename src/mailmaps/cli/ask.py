@@ -57,7 +57,7 @@ def query(context: click.Context, config: Path, table: str, keys: tuple[str, ...
 def explain(config: Path, table: str, key: str, as_json: bool) -> None:
     """Show how the running daemon answers one key: the candidates, the row, what was put back."""
     settings = _settings_with(config, table)
-    reply = _control(settings, {"command": "explain", "table": table, "key": key})
+    reply = ask_daemon(settings, {"command": "explain", "table": table, "key": key})
     if as_json:
         click.echo(json.dumps(reply, ensure_ascii=False))
         return
@@ -71,7 +71,7 @@ def reload_settings(config: Path) -> None:
 
     When something is wrong with them it is said here, nothing changes, and the exit code is 78.
     """
-    outcome = _control(read_settings(config), {"command": "reload"}, RELOAD_PATIENCE)
+    outcome = ask_daemon(read_settings(config), {"command": "reload"}, RELOAD_PATIENCE)
     if outcome["problems"]:
         raise Failure("not reloaded, the old stays in use:\n" + "\n".join(outcome["problems"]), EX_CONFIG)
     click.echo("\n".join(["reloaded", *outcome["warnings"]]))
@@ -88,7 +88,7 @@ def _settings_with(config: Path, table: str) -> Settings:
 def files_of_daemon(settings: Settings) -> list[str]:
     """The `pgsql:` sources that the running daemon has read; none where no daemon answers."""
     try:
-        return list(_control(settings, {"command": "status"})["files"])
+        return list(ask_daemon(settings, {"command": "status"})["files"])
     except (Failure, KeyError):
         return []
 
@@ -111,7 +111,8 @@ def _client(settings: Settings, table: str, stack: ExitStack) -> TcpTableClient 
 RELOAD_PATIENCE = 120.0
 
 
-def _control(settings: Settings, request: dict[str, str], patience: float | None = None) -> dict[str, Any]:
+def ask_daemon(settings: Settings, request: dict[str, str], patience: float | None = None) -> dict[str, Any]:
+    """What the running daemon replies on its control socket. Raises `Failure`."""
     if not settings.control.unix:
         raise Failure("the settings have no control socket (control.unix)", EX_UNAVAILABLE)
     try:

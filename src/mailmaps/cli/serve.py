@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ def serve(config: Path) -> None:
     try:
         database_password(settings.database.password_file)
         daemon = Daemon(settings, partial(load, config))
+        signal.signal(signal.SIGHUP, lambda *_: daemon.hang_up())  # which would end us until the loop runs
         daemon.bind()
     except (ListenError, SettingsError) as error:
         raise Failure(str(error), EX_UNAVAILABLE) from None

@@ -59,3 +59,8 @@ def each_host(dsn: str) -> list[str]:
 def place(dsn: str) -> str:
     """Host and port of a checked DSN, for messages."""
     return urlsplit(dsn).netloc.rpartition("@")[2] or "the default host"
+
+
+def database_name(dsn: str) -> str:
+    """The database that a checked URI names; empty: the user's own."""
+    return urlsplit(dsn).path.removeprefix("/")

@@ -74,6 +74,12 @@ def _table_name(value: str) -> str:
     return value
 
 
+def _relation(value: str) -> str:
+    if not re.fullmatch(r"([A-Za-z_][\w$]*\.)?[A-Za-z_][\w$]*", value):
+        raise ValueError("not the name of a table, such as mailbox or public.mailbox")
+    return value
+
+
 def _parameter(value: str) -> str:
     if value not in KINDS:
         raise ValueError(
@@ -106,11 +112,20 @@ def _unix_path(value: str) -> str:
     return value
 
 
+def _directory(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("a directory needs an absolute path")
+    return value
+
+
 Dsn = Annotated[str, AfterValidator(check_dsn)]
+DsnOrNone = Annotated[str, AfterValidator(lambda value: value and check_dsn(value))]
+DirectoryPath = Annotated[str, AfterValidator(_directory)]
 Inet = Annotated[str, AfterValidator(_inet)]
 Mode = Annotated[str, AfterValidator(_mode)]
 Network = Annotated[str, AfterValidator(_network)]
 SourceName = Annotated[str, AfterValidator(_source)]
+RelationName = Annotated[str, AfterValidator(_relation)]
 TableName = Annotated[str, AfterValidator(_table_name)]
 Parameter = Annotated[str, AfterValidator(_parameter)]
 MailVersion = Annotated[str, AfterValidator(_mail_version)]
@@ -131,11 +146,20 @@ class Database(_Section):
 
     dsn: Dsn = Field(default="postgresql://mailreader@127.0.0.1:5432/mail", repr=False)
     password_file: str = ""
+    listen_dsn: DsnOrNone = Field(default="", repr=False)
     connections: int = Field(default=4, ge=1, le=100)
     connect_timeout: Seconds = 3.0
     lookup_deadline: Seconds = 5.0
     pgbouncer: bool = False
     honour_active: bool | None = None
+
+
+class Mirror(_Section):
+    """[mirror]"""
+
+    enabled: bool = True
+    directory: DirectoryPath = "/var/lib/mailmaps"
+    compare: Seconds = 3600.0
 
 
 class Cache(_Section):
@@ -148,6 +172,7 @@ class Cache(_Section):
     refresh: Seconds = 1.0
     max_stale: SecondsOrOff = 86_400.0
     max_stale_not_found: SecondsOrOff = 600.0
+    max_stale_senders: SecondsOrOff = 3600.0
     volatile_ttl: SecondsOrOff = 1.0
 
 
@@ -208,6 +233,7 @@ class Table(_Section):
 
     parameter: Parameter = ""
     sources: list[SourceName] = Field(default=["builtin"], min_length=1)
+    depends_on: list[RelationName] = []
     tcp: Inet = ""
 
 
@@ -226,6 +252,7 @@ class Settings(_Section):
     builtin_tables: bool = True
     log: Log = Log()
     database: Database = Database()
+    mirror: Mirror = Mirror()
     cache: Cache = Cache()
     listen: Listen = Listen()
     socketmap: Socketmap = Socketmap()

@@ -7,6 +7,7 @@ that caused it, while Postfix then refuses every key for `retry_interval`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from mailmaps.database.pool import Pool
 from mailmaps.database.statements import Plan, TypeName, UnsafeQuery, plan
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.pgsql_cf import CfTable, ExpansionLimit, Place
-from mailmaps.maps.sources import Rows
+from mailmaps.maps.sources import ABSENT, SILENT, Recalled, Rows
 
 if TYPE_CHECKING:
     from mailmaps.config.settings import Database
@@ -112,9 +113,12 @@ class CfSource:
     bare_keys = True
     one_by_one = True
     exactly = True
+    steady = False
 
-    def __init__(self, name: str, table: CfTable, database: CfDatabase) -> None:
+    def __init__(self, name: str, table: CfTable, database: CfDatabase, *, at_once: int) -> None:
+        """At most `at_once` lookups ask at a time, so that a slow table leaves the others a connection."""
         self.name = name
+        self._slots = asyncio.Semaphore(at_once)
         self.table = table
         self._database = database
         self._plan: Plan | None = None
@@ -127,17 +131,21 @@ class CfSource:
         """Whether the answers change with time alone; known once the query has been planned."""
         return self._plan is not None and self._plan.volatile
 
-    def known(self, candidates: Sequence[str]) -> Rows | None:
-        """What the file's rules say without the database: that no candidate is asked for."""
+    def known(self, key: str) -> Recalled:
+        """What the file's rules say without the database: that a key is not asked for."""
         try:
-            asked = any(self.table.arguments(key) is not None for key in candidates)
+            return ABSENT if self.table.arguments(key) is None else SILENT
         except UnicodeError:
-            return None
-        return None if asked else {}
+            return SILENT
+
+    def stale(self, key: str) -> Recalled:
+        """The rules do not age."""
+        return self.known(key)
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
         """Ask for each candidate in turn. Raises `CannotSay`."""
-        rows = {key: await self._values(key) for key in candidates}
+        async with self._slots:
+            rows = {key: await self._values(key) for key in candidates}
         return {key: values for key, values in rows.items() if values}
 
     async def prepare(self) -> None:

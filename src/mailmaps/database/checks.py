@@ -11,7 +11,7 @@ from mailmaps.config.load import SettingsError
 from mailmaps.config.settings import Settings
 from mailmaps.database.connect import ConnectError, connect, reason
 from mailmaps.database.inspect import schema_findings
-from mailmaps.database.views import ViewSource
+from mailmaps.database.views import fetch_rows
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.sources import view_of
 
@@ -48,9 +48,8 @@ async def database_findings(settings: Settings) -> list[Finding]:
 
 async def _query_finding(connection: Connection, table: str, source: str) -> Finding:
     subject = f"tables.{table} {source}"
-    view = ViewSource(connection, view_of(table, source), name=source, bare_keys=False)
     try:
-        await view.fetch([PROBE])
+        await fetch_rows(connection, view_of(table, source), [PROBE], {})
     except asyncpg.PostgresError as error:
         remedy = "mailmaps schema status" if source == "builtin" else "does the view have key and value?"
         return Finding(Level.ERROR, subject, reason(error), remedy)

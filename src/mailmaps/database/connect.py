@@ -30,6 +30,17 @@ LOOKUP_SETTINGS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 CF_SETTINGS = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
 
 
+# What PostgreSQL says against a statement, and what asyncpg raises on a connection that has just gone
+# (InternalClientError comes when the server's goodbye crosses our query).
+Refused = asyncpg.PostgresError
+BREAKS = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+def is_going(connection: Connection, error: Refused) -> bool:
+    """Whether it is the connection or the server that ends, not the statement that is refused."""
+    return connection.is_closed() or str(error.sqlstate).startswith("57P")
+
+
 class ConnectError(Exception):
     """No host of the DSN gave us a connection; the text says why and holds no password.
 
@@ -48,11 +59,30 @@ async def connect(database: Database, dsn: str | None = None, *, for_lookups: bo
     `dsn` replaces `database.dsn`; the password of the settings then does not apply to it.
     `for_lookups` adds `LOOKUP_SETTINGS`, except behind PgBouncer, which refuses settings.
     """
+    return await connect_to_first(_hosts(database, dsn), database, LOOKUP_SETTINGS if for_lookups else None)
+
+
+def _hosts(database: Database, dsn: str | None = None) -> list[Host]:
     password = database_password(database.password_file) if dsn is None else None
     options = {} if password is None else {"password": password.reveal()}
     hosts = each_host(_checked(database.dsn if dsn is None else dsn))
-    named = [Host(place(one), {"dsn": one, **options}) for one in hosts]
-    return await connect_to_first(named, database, LOOKUP_SETTINGS if for_lookups else None)
+    return [Host(place(one), {"dsn": one, **options}) for one in hosts]
+
+
+# For reading a whole view: no time limit, and room to sort a million rows in memory.
+READING_SETTINGS = LOOKUP_SETTINGS | {"statement_timeout": "0", "work_mem": "256MB"}
+
+
+async def connect_to_listen(database: Database, settings: Mapping[str, str]) -> Connection:
+    """Connect to where changes are notified, with these server settings.
+
+    Raises `ConnectError`, `SettingsError`.
+    """
+    if database.listen_dsn:
+        database = database.model_copy(
+            update={"dsn": database.listen_dsn, "listen_dsn": "", "pgbouncer": False}
+        )
+    return await connect_to_first(_hosts(database), database, settings)
 
 
 class Host(NamedTuple):
@@ -75,9 +105,9 @@ async def connect_to_first(
         options["statement_cache_size"] = 0  # prepared statements belong to a server we may not get again
     server_settings = {"application_name": "mailmaps"}
     if lookup_settings is not None and not database.pgbouncer:
-        server_settings |= lookup_settings
         # A little before our own deadline: the server then ends the query and the connection survives.
         server_settings["statement_timeout"] = str(int(database.lookup_deadline * 900))
+        server_settings |= lookup_settings
     failures: list[str] = []
     unreachable = True
     for host in hosts:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 
 from mailmaps.config.load import SettingsError
-from mailmaps.database.connect import ConnectError, reason
+from mailmaps.database.connect import BREAKS, ConnectError, is_going, reason
 from mailmaps.maps.answer import CannotSay
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ log = logging.getLogger(__name__)
 # that many daemons do not come back at once.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
-
-
-# What asyncpg raises on a connection that has just gone: InternalClientError comes when the server's
-# goodbye crosses our query.
-_BREAKS = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 T = TypeVar("T")
@@ -128,16 +123,18 @@ class Pool:
         try:
             result = await work(connection)
         except asyncpg.PostgresError as error:
-            if connection.is_closed() or error.sqlstate.startswith("57P"):  # the server is going away
+            if is_going(connection, error):
                 self._drop(connection)
                 raise _Broken(reason(error)) from error
             self._release(connection)
             raise
-        except _BREAKS as error:
+        except BREAKS as error:
             self._drop(connection)
             raise _Broken(reason(error)) from error
-        except BaseException:  # cancelled in the middle: the connection is of no use to anybody
+        except BaseException as error:  # cancelled in the middle: the connection is of no use to anybody
             self._drop(connection)
+            if isinstance(error, asyncio.CancelledError):
+                self._suspect_all()
             raise
         self._release(connection)
         return result
@@ -178,6 +175,14 @@ class Pool:
         if not connection.is_closed():
             connection.terminate()
         self._wanted.set()
+
+    def _suspect_all(self) -> None:
+        """A query outlived even the server's own statement_timeout: it may hang, with all connections.
+
+        New ones will tell: while none can be had, lookups fail at once instead of waiting in turn.
+        """
+        for connection in list(self._idle):
+            self._drop(connection)
 
     def _terminated(self, connection: object) -> None:
         """asyncpg's own notice that a connection ended, idle or not."""

@@ -6,74 +6,89 @@ key that is known and answers nothing (docs/schema.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from mailmaps.database.batch import Batch
 from mailmaps.maps.address import is_well_formed
-from mailmaps.maps.sources import Rows
+from mailmaps.maps.sources import SILENT, Recalled, Rows
 
 if TYPE_CHECKING:
-    import asyncpg
+    from mailmaps.database.connect import Connection
 
 
-class Queries(Protocol):
+class Statements(Protocol):
     """What a view source needs of `mailmaps.database.pool.Pool`."""
 
-    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """Run a query. Raises `CannotSay`."""
+    async def run(self, work: Callable[[Connection], Awaitable[Rows]]) -> Rows:
+        """Have work done on a connection. Raises `CannotSay`, and what PostgreSQL says of the work."""
 
 
 class ViewSource:
     """One view as a `mailmaps.maps.sources.Source`, which takes all candidates at once.
 
     `replace` gives for a value as the view has it the value to answer (the builtin transport table has
-    "virtual:" where our own delivery is meant).
+    "virtual:" where our own delivery is meant). At most `at_once` statements run at a time, for `deadline`
+    seconds each.
     """
 
     one_by_one = False
     exactly = False
     volatile = False
+    steady = False
 
     def __init__(
         self,
-        queries: Queries,
+        statements: Statements,
         view: str,
         *,
         name: str,
         bare_keys: bool,
-        replace: dict[str, str] | None = None,
+        replace: Mapping[str, str],
+        at_once: int,
+        deadline: float,
     ) -> None:
         self.name = name
         self.bare_keys = bare_keys
-        self._queries = queries
-        self._replace = replace or {}
-        self._list = f"SELECT key::text, value::text FROM {quote_name(view)}"  # noqa: S608  # quoted
-        self._ask = self._list + " WHERE key = ANY($1::text[])"
+        self._statements = statements
+        self._view = view
+        self._replace = replace
+        self._batch = Batch(view, self._fetch, at_once=at_once, deadline=deadline)
 
-    def known(self, candidates: Sequence[str]) -> Rows | None:
+    def known(self, key: str) -> Recalled:
         """Nothing is known without asking."""
-        return None
+        return SILENT
+
+    def stale(self, key: str) -> Recalled:
+        """Nor then."""
+        return SILENT
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
-        """All candidates in one statement. Raises `CannotSay`.
+        """All candidates in one statement, with what others ask now. Raises `CannotSay`.
 
         Ill-formed UTF-8 (smtputf8_enable = no lets it through) stands in no row.
         """
         asked = [key for key in candidates if is_well_formed(key)]
-        return self._rows(await self._queries.fetch(self._ask, asked)) if asked else {}
+        return await self._batch.ask(asked) if asked else {}
 
-    async def list_rows(self) -> Rows:
-        """Every row of the view. Raises `CannotSay`."""
-        return self._rows(await self._queries.fetch(self._list))
+    async def _fetch(self, keys: list[str]) -> Rows:
+        return await self._statements.run(
+            lambda connection: fetch_rows(connection, self._view, keys, self._replace)
+        )
 
-    def _rows(self, records: Iterable[asyncpg.Record]) -> Rows:
-        values: dict[str, set[str]] = {}
-        for key, value in records:
-            if key is not None:
-                found = values.setdefault(key, set())
-                if value:
-                    found.add(self._replace.get(value, value))
-        return {key: tuple(sorted(found)) for key, found in values.items()}
+
+async def fetch_rows(
+    connection: Connection, view: str, keys: Sequence[str], replace: Mapping[str, str]
+) -> Rows:
+    """The rows of a view (schema.name) that have these keys. Raises what asyncpg raises."""
+    query = f"SELECT key::text, value::text FROM {quote_name(view)} WHERE key = ANY($1::text[])"  # noqa: S608  # quoted
+    values: dict[str, set[str]] = {}
+    for key, value in await connection.fetch(query, keys):
+        if key is not None:
+            found = values.setdefault(key, set())
+            if value:
+                found.add(replace.get(value, value))
+    return {key: tuple(sorted(found)) for key, found in values.items()}
 
 
 def quote_name(dotted: str) -> str:

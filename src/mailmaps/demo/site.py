@@ -106,6 +106,9 @@ delivery = "lmtp:unix:private/dovecot-lmtp"
 dsn = "{dsn}"
 password_file = "{self._password_file}"
 
+[mirror]
+directory = "{self._directory / "mirrors"}"
+
 [control]
 unix = "{self._directory / "control.sock"}"
 

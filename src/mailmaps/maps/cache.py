@@ -3,6 +3,8 @@
 The two kinds have bounds of their own, so that a dictionary attack, which asks millions of keys that
 do not exist, evicts no key that does. What is remembered is the *row* (which candidate, which
 values), never a finished reply: two spellings of an address share a row and get different replies.
+
+What was found stays after its time, for when nobody can be asked (`stale`); "not found" does not.
 """
 
 from __future__ import annotations
@@ -39,6 +41,13 @@ NO_ROW = Row(-1, (), "")
 Candidates = tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    row: Row
+    since: float
+    until: float
+
+
 class Cache:
     """Rows by candidates, each good for `ttl` (found) or `negative_ttl` seconds (not found).
 
@@ -58,21 +67,19 @@ class Cache:
         self._found = _Half(ttl, size)
         self._missing = _Half(negative_ttl, negative_size)
         self._clock = clock
+        self._outdated_at = -inf
 
     def get(self, candidates: Candidates) -> Row | None:
         """Return the remembered row, or None."""
-        half = self._found
-        entry = half.entries.get(candidates)
-        if entry is None:
-            half = self._missing
-            entry = half.entries.get(candidates)
-            if entry is None:
-                return None
-        row, expires = entry
-        if self._clock() < expires:
-            return row
-        del half.entries[candidates]
-        return None
+        entry = self._found.entries.get(candidates) or self._missing.entries.get(candidates)
+        if entry is None or not (self._outdated_at < entry.since and self._clock() < entry.until):
+            return None
+        return entry.row
+
+    def stale(self, candidates: Candidates, longest: float) -> Row | None:
+        """Return what was found at most `longest` seconds ago, or None."""
+        entry = self._found.entries.get(candidates)
+        return entry.row if entry is not None and self._clock() - entry.since <= longest else None
 
     def put(self, candidates: Candidates, row: Row, longest: float = inf) -> None:
         """Remember a row for at most `longest` seconds, and forget what was remembered in its place."""
@@ -83,11 +90,12 @@ class Cache:
         if ttl > 0 and half.size > 0 and len(candidates[0]) <= LONGEST_CACHED_KEY:
             if len(half.entries) >= half.size:
                 del half.entries[next(iter(half.entries))]
-            half.entries[candidates] = (row, self._clock() + ttl)
+            now = self._clock()
+            half.entries[candidates] = _Entry(row, now, now + ttl)
 
-    def clear(self) -> None:
-        """Forget everything, as when the table has changed."""
-        self._found.entries.clear()
+    def outdate(self) -> None:
+        """Nothing remembered so far is good any more, as when the table has changed; it is stale at best."""
+        self._outdated_at = self._clock()
         self._missing.entries.clear()
 
     def __len__(self) -> int:
@@ -98,4 +106,4 @@ class _Half:
     def __init__(self, ttl: float, size: int) -> None:
         self.ttl = ttl
         self.size = size
-        self.entries: dict[Candidates, tuple[Row, float]] = {}
+        self.entries: dict[Candidates, _Entry] = {}

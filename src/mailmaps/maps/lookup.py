@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailmaps.maps import search
 from mailmaps.maps.answer import NOT_FOUND, Answer, CannotSay, Found, Unavailable
 from mailmaps.maps.cache import NO_ROW, Cache, Row
-from mailmaps.maps.sources import Rows, Source
+from mailmaps.maps.mirrored import MirroredSource
+from mailmaps.maps.plain import PlainSearch
+from mailmaps.maps.sources import ABSENT, SILENT, UNSURE, Rows, Source, Values
 from mailmaps.maps.tables import TableKind
 
 log = logging.getLogger(__name__)
+
+
+# Seconds until a question is given up when there is a stale answer, or when the resolver asks: one
+# trivial-rewrite(8) serves everybody, and while it waits, no mail is accepted at all. The query goes on.
+PATIENCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """How an answer came about, for `mailmaps explain`.
 
-    `said_by` is "cache", "memory" (a held table), "database" or "rule" (answered unasked). `put_back` is
-    what of the key as it was asked went into the answer: the extension that the search had cut off.
+    `said_by` is "mirror" (all rows are held), "cache" (asked not long ago), "database", "stale" (nobody can
+    be asked now) or "rule" (answered unasked). `put_back` is what of the key as it was asked went into
+    the answer: the extension that the search had cut off.
     """
 
     candidates: tuple[str, ...]
@@ -36,13 +44,18 @@ class Explanation:
     put_back: str = ""
 
 
-class Table:
-    """One table: its kind, its sources in order, and what is remembered of them.
+@dataclass(frozen=True, slots=True)
+class Times:
+    """In seconds: `deadline` of a lookup; `volatile_ttl`, for which an answer is remembered when it may
+    change with time alone; `max_stale`, for which what was found is given when nobody can be asked."""
 
-    `deadline` (seconds) bounds a lookup; `at_once` bounds how many ask the sources at a time, so that one
-    slow table does not take every connection from the others. `volatile_ttl` (seconds) is how long an
-    answer is remembered when a source's answers change with time alone.
-    """
+    deadline: float
+    volatile_ttl: float
+    max_stale: float
+
+
+class Table:
+    """One table: its kind, its sources in order, and what is remembered of them."""
 
     def __init__(
         self,
@@ -51,33 +64,37 @@ class Table:
         sources: Sequence[Source],
         rules: search.Rules,
         cache: Cache,
-        *,
-        deadline: float,
-        at_once: int,
-        volatile_ttl: float,
+        times: Times,
     ) -> None:
         self.name = name
         self.kind = kind
         self.sources = tuple(sources)
+        self.forgotten: list[Callable[[], None]] = []  # called when replies that were kept are void
         # The first `pgsql:` table with an answer was the one that counted (smtpd_check.c:3948-3976).
         self._union = kind.union and not any(source.exactly for source in sources)
         self._exact = frozenset(source.name for source in sources if source.exactly)
-        self._volatile_ttl = volatile_ttl
         self._bare_sources = tuple(s for s in self.sources if s.bare_keys or kind.bare_keys)
+        self._plain = self._plain_search(rules)
         self._rules = rules
         self._cache = cache
-        self._deadline = deadline
-        self._slots = asyncio.Semaphore(at_once)
+        self._times = times
         self._asked: dict[tuple[str, ...], asyncio.Task[Row]] = {}
         self._running: set[asyncio.Task[Row]] = set()
         self._epoch = 0
         self._trouble = ""
 
+    @property
+    def steady(self) -> bool:
+        """Whether every answer comes from memory and holds until `forget`: replies may be kept."""
+        return all(source.steady for source in self.sources)
+
     def forget(self) -> None:
         """Drop what is remembered; a query already on its way is neither remembered nor joined."""
         self._epoch += 1
         self._asked.clear()
-        self._cache.clear()
+        self._cache.outdate()
+        for tell in self.forgotten:
+            tell()
 
     async def idle(self) -> None:
         """Wait until every lookup that has begun has ended, at most its deadline."""
@@ -86,48 +103,52 @@ class Table:
 
     def answer_now(self, key: bytes) -> Answer | None:
         """Answer without waiting, or None when the sources have to be asked."""
+        if self._plain is not None and (answer := self._plain.answer(key)):
+            return answer
         question = self._question(key)
         if question is None:
             return NOT_FOUND
-        row = self._cache.get(question.candidates) or self._known(question)
+        row = self._remembered(question) or self._cache.get(question.candidates)
         return None if row is None else self._answer(question, row)
 
     async def answer(self, key: bytes) -> Answer:
         """Answer within the deadline; any failure to find out is `Unavailable`."""
         question = self._question(key)
-        if question is None:
-            return NOT_FOUND
-        try:
-            row = self._cache.get(question.candidates) or self._known(question)
-            return self._answer(question, row or await self._asked_row(question))
-        except CannotSay as error:
-            if not error.about_key:
-                self._note_trouble(str(error))
-            return self._answer_after(error, question)[1]
+        return NOT_FOUND if question is None else (await self._found_out(question))[2]
 
     async def explain(self, key: bytes) -> Explanation:
         """Answer like `answer`, and say how."""
         question = self._question(key)
         if question is None:
             return Explanation((), None, "rule", NOT_FOUND)
-        try:
-            said_by, row = "cache", self._cache.get(question.candidates)
-            if row is None:
-                said_by, row = "memory", self._known(question)
-            if row is None:
-                said_by, row = "database", await self._asked_row(question)
-        except CannotSay as error:
-            row, answer = self._answer_after(error, question)
-            return Explanation(question.candidates, row, "memory" if row else said_by, answer)
+        said_by, row, answer = await self._found_out(question)
         put_back = ""
-        if row.found and self.kind.propagates:
+        if row is not None and row.found and self.kind.propagates:
             put_back = search.extension_put_back(question, row.index, self._rules, self.kind.propagates)
-        return Explanation(question.candidates, row, said_by, self._answer(question, row), put_back)
+        return Explanation(question.candidates, row, said_by, answer, put_back)
 
-    def _answer_after(self, error: CannotSay, question: search.Question) -> tuple[Row | None, Answer]:
-        """Memory may know more now: that the server is away, and so that its list has to do."""
-        row = self._known(question)
-        return row, Unavailable(str(error)) if row is None else self._answer(question, row)
+    async def _found_out(self, question: search.Question) -> tuple[str, Row | None, Answer]:
+        """Who said it, the row, and the answer."""
+        if row := self._remembered(question):
+            return "mirror", row, self._answer(question, row)
+        if row := self._cache.get(question.candidates):
+            return "cache", row, self._answer(question, row)
+        try:
+            row = await self._asked_row(question)
+        except CannotSay as error:
+            if not error.about_key:
+                self._note_trouble(str(error))
+            if row := self._stale(question):
+                return "stale", row, self._answer(question, row)
+            return "database", None, Unavailable(str(error))
+        return "database", row, self._answer(question, row)
+
+    def _plain_search(self, rules: search.Rules) -> PlainSearch | None:
+        """The short way, where all rows are held and the candidates are addresses."""
+        if len(self.sources) != 1 or not search.is_address_walk(self.kind.walk):
+            return None
+        source = self.sources[0]
+        return PlainSearch(source.rows, rules) if isinstance(source, MirroredSource) else None
 
     def _question(self, key: bytes) -> search.Question | None:
         """Take the key apart. None: no address or domain looks like this, so nothing can be found.
@@ -146,19 +167,35 @@ class Table:
     def _sources_for(self, key: str) -> tuple[Source, ...]:
         return self.sources if "@" in key else self._bare_sources
 
-    def _known(self, question: search.Question) -> Row | None:
-        """The row, when every source that could overrule it answers from memory."""
-        rows: list[Rows] = []
+    def _remembered(self, question: search.Question, *, stale: bool = False) -> Row | None:
+        """The row, if every source that could overrule it answers from memory.
+
+        What is held for a candidate counts only after all sources have said "not found" for those before it,
+        and the sources before for itself.
+        """
         sources = self._sources_for(question.candidates[0])
-        for source in sources:
-            known = source.known(question.candidates)
-            if known is None:
-                return None
-            rows.append(known)
-        found = (
-            self._row(index, candidate, sources, rows) for index, candidate in enumerate(question.candidates)
-        )
-        return next((row for row in found if row), NO_ROW)
+        is_sure = True
+        for index, candidate in enumerate(question.candidates):
+            found: list[tuple[str, Values]] = []
+            for source in sources:
+                values = source.stale(candidate) if stale else source.known(candidate)
+                if values is SILENT:
+                    return None
+                is_sure = is_sure and values is not UNSURE
+                if isinstance(values, tuple):
+                    found.append((source.name, values))
+                    if not self._union:
+                        break
+            if found:
+                return _row(index, found)
+        return NO_ROW if is_sure else None
+
+    def _stale(self, question: search.Question) -> Row | None:
+        """The row while nobody can be asked: what is held, or what was found not too long ago."""
+        held = self._remembered(question, stale=True)
+        if held is not None and held.found:
+            return held
+        return self._cache.stale(question.candidates, self._times.max_stale) or held
 
     def _note_trouble(self, trouble: str) -> None:
         """Log why the table cannot say, and that it can again: once each, not once a lookup."""
@@ -174,11 +211,17 @@ class Table:
         candidates = question.candidates
         task = self._asked.get(candidates)
         if task is None:
-            task = asyncio.ensure_future(self._ask(question))
+            task = asyncio.ensure_future(self._ask(candidates))
             self._asked[candidates] = task
             self._running.add(task)
             task.add_done_callback(lambda done: self._finished(candidates, done))
-        return await asyncio.shield(task)  # one client that hangs up must not cancel it for the others
+        if not self.kind.held and self._stale(question) is None:
+            return await asyncio.shield(task)  # one client that hangs up must not cancel it for the others
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise CannotSay(f"no answer from the database within {PATIENCE:g} s") from error
 
     def _finished(self, candidates: tuple[str, ...], task: asyncio.Task[Row]) -> None:
         self._running.discard(task)
@@ -187,17 +230,17 @@ class Table:
         if not task.cancelled():
             task.exception()  # read here, so that a failure nobody waits for any more is not reported
 
-    async def _ask(self, question: search.Question) -> Row:
+    async def _ask(self, candidates: tuple[str, ...]) -> Row:
         epoch = self._epoch
         try:
-            async with asyncio.timeout(self._deadline), self._slots:
-                row = await self._search(question.candidates)
+            async with asyncio.timeout(self._times.deadline):
+                row = await self._search(candidates)
         except TimeoutError as error:
-            raise CannotSay(f"no answer from the database within {self._deadline:g} s") from error
+            raise CannotSay(f"no answer from the database within {self._times.deadline:g} s") from error
         self._note_trouble("")
         if epoch == self._epoch:
             volatile = any(source.volatile for source in self.sources)
-            self._cache.put(question.candidates, row, *([self._volatile_ttl] if volatile else []))
+            self._cache.put(candidates, row, *([self._times.volatile_ttl] if volatile else []))
         return row
 
     async def _search(self, candidates: tuple[str, ...]) -> Row:
@@ -208,33 +251,22 @@ class Table:
         sources = self._sources_for(candidates[0])
         answers: dict[int, Rows] = {}  # of those that take all candidates at once
         for index, candidate in enumerate(candidates):
-            rows: list[Rows] = []
+            found: list[tuple[str, Values]] = []
             for number, source in enumerate(sources):
-                if source.one_by_one:
-                    rows.append(await source.fetch((candidate,)))
-                else:
+                values = source.known(candidate)
+                if values in (SILENT, UNSURE) and source.one_by_one:
+                    values = (await source.fetch((candidate,))).get(candidate, ABSENT)
+                elif values in (SILENT, UNSURE):
                     if number not in answers:
                         answers[number] = await source.fetch(candidates)
-                    rows.append(answers[number])
-                if candidate in rows[-1] and not self._union:
-                    break
-            if row := self._row(index, candidate, sources, rows):
-                return row
+                    values = answers[number].get(candidate, ABSENT)
+                if isinstance(values, tuple):
+                    found.append((source.name, values))
+                    if not self._union:
+                        break
+            if found:
+                return _row(index, found)
         return NO_ROW
-
-    def _row(self, index: int, candidate: str, sources: Sequence[Source], rows: Sequence[Rows]) -> Row | None:
-        """The row of one candidate out of the answers of the first sources, in order; None: not known."""
-        known = [
-            (source.name, found[candidate])
-            for source, found in zip(sources, rows, strict=False)
-            if candidate in found
-        ]
-        if not known:
-            return None
-        if not self._union:
-            return Row(index, known[0][1], known[0][0])
-        merged = dict.fromkeys(value for _, values in known for value in values)
-        return Row(index, tuple(merged), ", ".join(name for name, _ in known))
 
     def _answer(self, question: search.Question, row: Row) -> Answer:
         if not row.values:
@@ -245,3 +277,11 @@ class Table:
         return Found(
             search.put_back(question, row.index, row.values, self._rules, propagates, exactly=exactly)
         )
+
+
+def _row(index: int, found: Sequence[tuple[str, Values]]) -> Row:
+    """What the sources, in order, have for one candidate; several only where a union is made of them."""
+    if len(found) == 1:
+        return Row(index, found[0][1], found[0][0])
+    merged = dict.fromkeys(value for _, values in found for value in values)
+    return Row(index, tuple(merged), ", ".join(name for name, _ in found))

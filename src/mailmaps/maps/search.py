@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailmaps.maps.address import fold, is_external, quote, quote_local_part, split_extension, unquote
 from mailmaps.maps.address_list import append_extension
@@ -42,8 +43,7 @@ class Rules:
         return folded in self.mydestination or folded in self.local_addresses
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One key, taken apart.
 
     `candidates` are folded and in search order. `stripped` tells for each whether the extension was
@@ -78,6 +78,11 @@ def external_address_walk(key: str, rules: Rules) -> Question:
     return _address_question(key, rules, both_forms if internal_asked else _external_form)
 
 
+def is_address_walk(walk: Walk) -> bool:
+    """Tell whether an address is searched for by `address_walk` or `external_address_walk`."""
+    return walk in _ADDRESS_WALKS
+
+
 def or_domain(walk: Walk) -> Walk:
     """The same walk for a table that is a list of domains too, when Postfix's default makes it one.
 
@@ -91,8 +96,12 @@ def or_domain(walk: Walk) -> Walk:
         is_domain = "@" not in key and _DOMAIN.fullmatch(key)
         return whole_key_walk(key, rules) if is_domain else walk(key, rules)
 
+    if walk in _ADDRESS_WALKS:
+        _ADDRESS_WALKS.add(either)
     return either
 
+
+_ADDRESS_WALKS: set[Walk] = {address_walk, external_address_walk}
 
 # A host name or address literal, in whatever script (util/valid_hostname.c lets `_` pass).
 _DOMAIN = re.compile(r"[\w.-]+|\[[^]]*\]")

@@ -9,9 +9,25 @@ Of what sources are, a name tells: `builtin`, `view:SCHEMA.NAME`, `pgsql:FILE`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from enum import Enum
+from typing import Final, Literal, Protocol
 
-Rows = Mapping[str, tuple[str, ...]]
+Values = tuple[str, ...]
+Rows = Mapping[str, Values]
+
+
+class Memory(Enum):
+    """What memory says of a key, where that is no row."""
+
+    ABSENT = "the source has no such key"
+    UNSURE = "the source had no such key when it was last known"
+    SILENT = "the source has to be asked"
+
+
+ABSENT: Final = Memory.ABSENT
+UNSURE: Final = Memory.UNSURE
+SILENT: Final = Memory.SILENT
+Recalled = Values | Literal[Memory.ABSENT, Memory.UNSURE, Memory.SILENT]
 
 
 def view_of(table: str, source: str) -> str:
@@ -46,8 +62,18 @@ class Source(Protocol):
     def volatile(self) -> bool:
         """Whether its answers change with time alone."""
 
-    def known(self, candidates: Sequence[str]) -> Rows | None:
-        """Answer from memory and without waiting, or None when the source has to be asked."""
+    @property
+    def steady(self) -> bool:
+        """Whether `known` has an answer for every key, the same until a change is told."""
+
+    def known(self, key: str) -> Recalled:
+        """Answer from memory and without waiting, or `SILENT` when the source has to be asked.
+
+        `UNSURE`: it has to be asked too, unless a later candidate is found, which is then good enough.
+        """
+
+    def stale(self, key: str) -> Recalled:
+        """The same when nobody can be asked now: an answer that may be out of date, if that is allowed."""
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
         """Ask for all candidates at once. Raises `CannotSay` when nobody can answer now."""

@@ -17,7 +17,8 @@ class TableKind:
     cut off goes back into the results; empty: never. `bare_keys` is false where the builtin source knows
     no key without `@` (else an unset virtual_alias_domains would make every domain a virtual alias
     domain). `union` merges the answers of all sources. `held` tables are those that the resolver asks:
-    they are kept in memory whole, because smtpd(8) remembers a resolver failure until it exits.
+    what is held of them is answered at once, because smtpd(8) remembers a resolver failure until it exits.
+    `grants`: an answer may give somebody a right, so that a stale one has a shorter life.
     `refused_by` names the program that refuses a network table ("not allowed for security sensitive
     data"); others that read the same parameter take one.
     """
@@ -30,6 +31,7 @@ class TableKind:
     bare_keys: bool = True
     union: bool = False
     held: bool = False
+    grants: bool = False
     refused_by: str = ""
 
 
@@ -73,6 +75,24 @@ _HELD = frozenset({
     "address_verify_sender_dependent_default_transport_maps",
 })  # fmt: skip
 
+# Who may send as whom, relay, give orders or take part in restrictions; besides check_*_access.
+_GRANTS = frozenset({
+    "smtpd_sender_login_maps",
+    "local_login_sender_maps",
+    "local_header_rewrite_clients",
+    "mynetworks",
+    "permit_mx_backup_networks",
+    "relay_clientcerts",
+    "qmqpd_authorized_clients",
+    "smtpd_authorized_verp_clients",
+    "smtpd_authorized_xclient_hosts",
+    "smtpd_authorized_xforward_hosts",
+    "authorized_flush_users",
+    "authorized_mailq_users",
+    "authorized_submit_users",
+    "postscreen_access_list",
+})  # fmt: skip
+
 # DICT_FLAG_PARANOID at virtual.c:480-493, local.c:914 and mailbox.c:341.
 _REFUSED_BY = {
     "virtual_mailbox_maps": "virtual(8)",
@@ -94,6 +114,7 @@ KINDS = {
         bare_keys=name != "virtual_alias_maps",
         union=name == "smtpd_sender_login_maps",
         held=name in _HELD,
+        grants=name in _GRANTS or name.startswith("check_"),
         refused_by=_REFUSED_BY.get(name, ""),
     )
     for name in dict.fromkeys((*DEFAULT_TABLES, *_ASKED))

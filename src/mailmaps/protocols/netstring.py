@@ -19,6 +19,11 @@ class NetstringReader:
         self._most_digits = len(str(longest))
         self._buffer = bytearray()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no byte is waiting for others."""
+        return not self._buffer
+
     def feed(self, data: bytes) -> None:
         """Take what arrived."""
         self._buffer += data

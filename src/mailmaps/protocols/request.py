@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mailmaps.maps.answer import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One lookup: the name of a table and the key in the bytes the client means by it."""
 
     table: str
@@ -45,6 +43,10 @@ class Codec(Protocol):
     @property
     def name(self) -> str:
         """The protocol, as logs and `mailmaps status` call it."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no request has begun, so that the next byte is the first of one."""
 
     def feed(self, data: bytes) -> list[Request]:
         """Take what arrived and return the requests now complete. Raises `ProtocolError` only."""

@@ -35,6 +35,11 @@ class Socketmap:
     def __init__(self) -> None:
         self._reader = NetstringReader(LONGEST_REQUEST)
 
+    @property
+    def is_between(self) -> bool:
+        """Whether no netstring has begun."""
+        return self._reader.is_empty
+
     def feed(self, data: bytes) -> list[Request]:
         """Return the requests that are complete. Raises `ProtocolError` on what is not a netstring."""
         self._reader.feed(data)

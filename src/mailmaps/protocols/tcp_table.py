@@ -28,6 +28,7 @@ LONGEST_LINE = 16 * 1024
 
 _UNSAFE = re.compile(rb"[^!-$&-~]")  # printable ASCII without blank and `%` goes out as it is
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_WHOLE_LINE = re.compile(rb"get [!-$&-~]*\n").fullmatch
 _QUOTED_BYTE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -57,8 +58,15 @@ class TcpTable:
         self._table = table
         self._buffer = b""
 
+    @property
+    def is_between(self) -> bool:
+        """Whether no line has begun."""
+        return not self._buffer
+
     def feed(self, data: bytes) -> list[Request]:
         """Return the requests that are complete. Raises `ProtocolError` on anything but `get KEY`."""
+        if not self._buffer and _WHOLE_LINE(data) and len(data) <= LONGEST_LINE:
+            return [Request(self._table, data[4:-1])]  # nearly always, and as the long way would have it
         requests: list[Request] = []
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:

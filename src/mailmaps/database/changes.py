@@ -1,0 +1,226 @@
+"""Hears of every change in the database, and proves that it does.
+
+LISTEN is silent when nothing comes, whether nothing changed or nothing gets through (a half-open TCP
+connection, PgBouncer in transaction mode). So our own NOTIFY goes out every `HEARTBEAT` seconds over the
+same connection, and has to come back. Notifications arrive in the order of their commits, so whoever has
+read again what was notified before a beat is current as of the moment the beat was sent.
+
+The channel is `mailmaps`, the payload a JSON object (docs/schema.md):
+
+    {"of": GROUP, "keys": [KEY, ...]}    {"of": GROUP}    {"relation": "SCHEMA.TABLE"}    {"beat": WORD}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from mailmaps.config.load import SettingsError
+from mailmaps.database.connect import BREAKS, ConnectError, Refused, reason
+
+if TYPE_CHECKING:
+    from mailmaps.database.connect import Connection
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "mailmaps"
+
+# Seconds between our own notifications, and in which one must be back.
+HEARTBEAT = 2.0
+BEAT_LIMIT = 2.0
+
+# Seconds for which one beat proves something: until the next should have been back, and some for the loop.
+PROOF = HEARTBEAT + BEAT_LIMIT + 0.5
+
+# Seconds between attempts to listen: doubled up to the longest, with up to half as jitter.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+
+# Seconds a listening connection must have lasted for the next pause to be short again.
+LASTED = 10.0
+
+
+class Follower(Protocol):
+    """Who acts on changes. The calls come in the order in which things happened in the database."""
+
+    def listening(self) -> None:
+        """From here on every change is told; what was read before may have changed."""
+
+    def keys_changed(self, group: str, keys: Sequence[str]) -> None:
+        """Rows with these keys, in the views of a group."""
+
+    def group_changed(self, group: str) -> None:
+        """Any row in the views of a group."""
+
+    def relation_changed(self, relation: str) -> None:
+        """Some row of a table (schema.name)."""
+
+    async def look(self, connection: Connection) -> None:
+        """Once a beat: see whether all that should be notified still is."""
+
+    async def catch_up(self, connection: Connection) -> None:
+        """Read again what was told. This and `look` raise what asyncpg does for a connection of no use."""
+
+    def current_as_of(self, moment: float) -> None:
+        """Everything committed before `moment` (of the loop's clock) has been told, or caught up with."""
+
+    def deaf(self) -> None:
+        """Nothing is told any more, until `listening`."""
+
+
+class Changes:
+    """Listens on a connection of its own, for ever; `start` and `close`."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], follower: Follower) -> None:
+        self._connect = connect
+        self._follower = follower
+        self._wake = asyncio.Event()
+        self._beat = ""
+        self._beat_sent = 0.0
+        self._next_beat = 0.0
+        self._tried = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.ensure_future(self._keep_listening())
+
+    async def tried(self) -> None:
+        """Wait until we listen, or have failed to once."""
+        await self._tried.wait()
+
+    def wake(self) -> None:
+        """Have `catch_up` called soon."""
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """The same, with a beat and a `look` before it."""
+        self._next_beat = 0.0
+        self._wake.set()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep_listening(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
+        while True:
+            began = loop.time()
+            why = await self._listen_until_it_fails()
+            if self.trouble is None:
+                log.error("changes are not heard of: %s", why)
+                self._follower.deaf()
+            self.trouble = why
+            self._tried.set()
+            if loop.time() - began > LASTED:
+                pause = FIRST_PAUSE
+            await asyncio.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311  # jitter, no secret
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _listen_until_it_fails(self) -> str:
+        """Connect and follow; returns why that ended."""
+        try:
+            connection = await self._connect()
+        except (ConnectError, SettingsError) as error:
+            return str(error)
+        except Exception:  # we must live, or nobody would ever listen again
+            log.exception("connecting failed in a way we do not know")
+            return "internal error"
+        try:
+            await self._follow(connection)
+        except (Refused, TimeoutError, *BREAKS) as error:
+            return reason(error)
+        except _Deaf as error:
+            return str(error)
+        except Exception:
+            log.exception("following the changes failed in a way we do not know")
+            return "internal error"
+        finally:
+            connection.terminate()
+
+    async def _follow(self, connection: Connection) -> NoReturn:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(BEAT_LIMIT):
+            await connection.add_listener(CHANNEL, self._notified)
+        await self._first_beat(connection)
+        while True:
+            if loop.time() >= self._next_beat:
+                await self._send_beat(connection)
+                await self._follower.look(connection)
+            self._wake.clear()
+            await self._follower.catch_up(connection)
+            if not self._beat:
+                self._follower.current_as_of(self._beat_sent)
+                self._tried.set()
+            elif loop.time() > self._beat_sent + BEAT_LIMIT:
+                raise _Deaf(_NOT_BACK)
+            await self._woken(self._beat_sent + BEAT_LIMIT if self._beat else self._next_beat)
+
+    async def _first_beat(self, connection: Connection) -> None:
+        """Nobody follows until notifications are known to come through."""
+        await self._send_beat(connection)
+        while self._beat:
+            self._wake.clear()
+            await self._woken(self._beat_sent + BEAT_LIMIT)
+            if self._beat and asyncio.get_running_loop().time() > self._beat_sent + BEAT_LIMIT:
+                raise _Deaf(_NOT_BACK)
+        if self.trouble is not None:
+            log.warning("changes are heard of again")
+            self.trouble = None
+        self._follower.listening()
+        self._next_beat = 0.0
+
+    async def _woken(self, moment: float) -> None:
+        """Wait until there is something to do, at most until `moment` of the loop's clock."""
+        try:
+            async with asyncio.timeout_at(moment):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _send_beat(self, connection: Connection) -> None:
+        self._beat = secrets.token_hex(8)
+        self._beat_sent = asyncio.get_running_loop().time()
+        self._next_beat = self._beat_sent + HEARTBEAT
+        async with asyncio.timeout(BEAT_LIMIT):
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, json.dumps({"beat": self._beat}))
+
+    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        try:
+            self._tell(json.loads(str(payload)))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Anybody may NOTIFY. Whatever it meant, reading everything again is right.
+            log.warning("a notification on %s is none of ours: %.200a", CHANNEL, payload)
+            self._follower.listening()
+        self._wake.set()
+
+    def _tell(self, told: dict[str, object]) -> None:
+        if "beat" in told:
+            if told["beat"] == self._beat:
+                self._beat = ""
+        elif "relation" in told:
+            self._follower.relation_changed(str(told["relation"]))
+        elif "keys" in told:
+            keys = told["keys"]
+            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+                raise TypeError("keys is a list of texts")
+            self._follower.keys_changed(str(told["of"]), keys)
+        else:
+            self._follower.group_changed(str(told["of"]))
+
+
+class _Deaf(Exception):
+    """Notifications do not come through."""
+
+
+_NOT_BACK = (
+    f"our own notification did not come back within {BEAT_LIMIT:g} s "
+    "(through PgBouncer in transaction mode none does: set database.listen_dsn)"
+)

@@ -1,0 +1,100 @@
+"""One reading of all rows of a view into a mirror's file: the first makes the file, later ones mend it.
+
+Rows come in the order of their keys, and so the file and the database are walked side by side; equal
+stretches, nearly all of it, are compared at once. A file that changes little is written little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from mailmaps.maps.row_bytes import LONGEST_KEY
+from mailmaps.mirrors.file import MirrorFile
+
+PackedRows = list[tuple[bytes, bytes]]
+
+
+class Reading(Protocol):
+    """Takes rows, keys ascending over all calls; then `finish`, or `abandon`."""
+
+    differences: int
+    """Rows that the file had not, had otherwise, or had too much."""
+
+    def take(self, rows: PackedRows) -> None:
+        """The next rows."""
+
+    def finish(self) -> MirrorFile:
+        """All rows have come: the file that holds them."""
+
+    def abandon(self) -> None:
+        """No more rows will come."""
+
+
+class FirstReading:
+    """Makes a new file at `path`."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.differences = 0
+        self._builder = MirrorFile.build(path, identity)
+
+    def take(self, rows: PackedRows) -> None:
+        self._builder.append([row for row in rows if 0 < len(row[0]) <= LONGEST_KEY])
+
+    def finish(self) -> MirrorFile:
+        return self._builder.finish()
+
+    def abandon(self) -> None:
+        self._builder.abandon()
+
+
+class Mending:
+    """Makes a file equal. A row for which `is_newer` is true has been read again since, and stays."""
+
+    def __init__(self, file: MirrorFile, is_newer: Callable[[str], bool]) -> None:
+        self.differences = 0
+        self._file = file
+        self._is_newer = is_newer
+        self._last: bytes | None = None  # everything up to this key has been compared
+
+    def take(self, rows: PackedRows) -> None:
+        self._mend(dict(rows), self._stretch(rows[-1][0], len(rows)))
+        self._last = rows[-1][0]
+
+    def finish(self) -> MirrorFile:
+        while rest := self._file.after(self._last, 1000):
+            self._mend({}, dict(rest))
+            self._last = rest[-1][0]
+        return self._file
+
+    def abandon(self) -> None:
+        """What has been mended stays mended."""
+
+    def _stretch(self, last: bytes, count: int) -> dict[bytes, bytes]:
+        """The file's rows after the last compared key up to `last`; about `count` of them."""
+        found: dict[bytes, bytes] = {}
+        after = self._last
+        while rows := self._file.after(after, count):
+            if rows[-1][0] > last:
+                found.update(row for row in rows if row[0] <= last)
+                break
+            found.update(rows)
+            after = rows[-1][0]
+        return found
+
+    def _mend(self, wanted: dict[bytes, bytes], held: dict[bytes, bytes]) -> None:
+        if wanted == held:
+            return
+        changes: dict[bytes, bytes | None] = {
+            key: value
+            for key, value in wanted.items()
+            if held.get(key) != value and 0 < len(key) <= LONGEST_KEY
+        }
+        changes |= dict.fromkeys(held.keys() - wanted.keys())
+        kept = {
+            key: value
+            for key, value in changes.items()
+            if not self._is_newer(key.decode(errors="surrogateescape"))
+        }
+        self.differences += self._file.change(kept) if kept else 0

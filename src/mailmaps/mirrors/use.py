@@ -1,0 +1,54 @@
+"""What one table set uses of the mirrors, so that it can leave all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mailmaps.maps.mirrored import HeldRows
+from mailmaps.mirrors.keeper import Mirrors
+from mailmaps.mirrors.mirror import Mirror
+
+
+class Use:
+    """One user of `mirrors`; the last one that leaves closes them."""
+
+    def __init__(self, mirrors: Mirrors) -> None:
+        self._mirrors = mirrors
+        self._views: list[str] = []
+        self._told: list[tuple[HeldRows, Callable[[], None]]] = []
+        self._depends: list[tuple[str, Callable[[], None]]] = []
+        mirrors.users += 1
+
+    def mirror(self, view: str, replace: Mapping[str, str], *, eager: bool) -> Mirror:
+        """The mirror of a view (schema.name)."""
+        self._views.append(view)
+        return self._mirrors.take(view, replace, eager=eager)
+
+    def tell(self, rows: HeldRows, forget: Callable[[], None]) -> None:
+        """Have `forget` called when answers out of `rows` may have become others."""
+        rows.changed.add(forget)
+        self._told.append((rows, forget))
+
+    def depend(self, relation: str, forget: Callable[[], None]) -> None:
+        """Have `forget` called when a table's rows may have changed."""
+        self._mirrors.depend(relation, forget)
+        self._depends.append((relation, forget))
+
+    def start(self, refresh: float) -> None:
+        """Begin to follow, unless others have; `refresh` as in `Mirrors.start`."""
+        self._mirrors.start(refresh)
+
+    async def tried(self) -> list[str]:
+        """Wait until what the resolver asks has been read; returns why it could not be."""
+        return await self._mirrors.tried()
+
+    async def leave(self) -> None:
+        for rows, forget in self._told:
+            rows.changed.discard(forget)
+        for relation, forget in self._depends:
+            self._mirrors.undepend(relation, forget)
+        for view in self._views:
+            self._mirrors.release(view)
+        self._mirrors.users -= 1
+        if not self._mirrors.users:
+            await self._mirrors.close()
