@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from mailmaps.connection import MOST_AT_ONCE, MOST_WAITING, Connection
-from mailmaps.maps.memo import Memo
+from mailmaps.connection import MOST_AT_ONCE, MOST_PER_TURN, MOST_WAITING, Connection
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
+from mailmaps.maps.memo import Memo
 from mailmaps.protocols.socketmap import Socketmap
 from mailmaps.protocols.tcp_table import TcpTable
 
@@ -66,6 +66,16 @@ class FakeTable:
         if self.fault is not None:
             raise self.fault
         return NOT_FOUND
+
+
+class LongTable(FakeTable):
+    """Has long values."""
+
+    def answer_now(self, key: bytes) -> Answer | None:
+        return Found("x" * 1000)
+
+    async def answer(self, key: bytes) -> Answer:
+        return Found("x" * 1000)
 
 
 def connected(table: FakeTable) -> tuple[Connection, FakeTransport]:
@@ -149,17 +159,32 @@ async def test_a_client_that_does_not_read_is_not_read_from() -> None:
     assert transport.text.count(b"\n") == 2
 
 
-async def test_short_requests_for_long_replies_do_not_fill_the_memory() -> None:
-    connection, transport = connected(FakeTable())
-    connection.data_received((b"get hit" + b"x" * 1000 + b"\n") * 200)
-    assert MOST_AT_ONCE <= len(transport.text) < MOST_AT_ONCE + 2000
+async def test_a_flood_waits_for_a_slow_reader_and_for_the_others() -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
     connection.pause_writing()
+    connection.data_received((b"get hit" + b"x" * 1000 + b"\n") * 200)
     await settle()
-    assert len(transport.text) < MOST_AT_ONCE + 4000
+    assert len(transport.text) < 2 * MOST_PER_TURN, "what was read waits as it came"
+    assert not transport.reading
     connection.resume_writing()
-    for _ in range(200):
+    turns = 0
+    while transport.text.count(b"\n") < 200:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 200_000 / MOST_PER_TURN, "others have their turn"
+    await settle()
+    assert transport.reading
+
+
+async def test_long_replies_to_short_requests_do_not_come_all_at_once() -> None:
+    table = LongTable()
+    connection, transport = connected(table)
+    connection.data_received(b"get hit\n" * 400)
+    assert MOST_AT_ONCE <= len(transport.text) < MOST_AT_ONCE + 2000
+    for _ in range(400):
         await settle()
-    assert transport.text.count(b"\n") == 200
+    assert transport.text.count(b"\n") == 400
 
 
 async def test_draining_answers_what_was_asked_and_takes_no_more() -> None:

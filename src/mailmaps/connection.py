@@ -29,6 +29,11 @@ MOST_WAITING = 256
 MOST_AT_ONCE = 64 * 1024
 
 
+# Bytes taken apart at once: one read brings up to 256 kB, that is 50,000 requests. What is longer waits as it
+# came and is the worker's, who lets everybody else have a turn after each piece.
+MOST_PER_TURN = 4096
+
+
 class AnsweringTable(Protocol):
     """What a connection needs of a table (`mailmaps.maps.lookup.Table`)."""
 
@@ -61,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._memo = memo
         self._closed = closed
         self._waiting: deque[Request] = deque()
+        self._apart = bytearray()  # read, not taken apart yet; nothing more is read meanwhile
         self._worker: asyncio.Task[None] | None = None
         self._last_words: bytes | None = None  # set: nothing is read any more, close after these
         self._writable = asyncio.Event()
@@ -81,8 +87,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
-        if self._last_words is None:
-            self._transport.resume_reading()
+        self._read_on()
 
     def data_received(self, data: bytes) -> None:
         is_first = self._worker is None and self._codec.is_between
@@ -91,11 +96,12 @@ class Connection(asyncio.Protocol):
         if is_first and (reply := self._memo.get(data)) is not None:
             self._transport.write(reply)
             return
-        try:
-            requests = self._codec.feed(data)
-        except ProtocolError as error:
-            log.warning("protocol=%s client=%s: %s", self._codec.name, self.peer, error)
-            requests, self._last_words = error.requests, error.reply
+        if self._apart or len(data) > MOST_PER_TURN:
+            self._apart += data
+            self._transport.pause_reading()
+            self._ensure_worker()
+            return
+        requests = self._feed(data)
         if self._worker is None:
             if (
                 is_first
@@ -129,6 +135,7 @@ class Connection(asyncio.Protocol):
         later = Unavailable("mailmaps is stopping")
         self._transport.write(b"".join(self._codec.encode(request, later) for request in self._waiting))
         self._waiting.clear()
+        self._apart.clear()
         self._transport.close()
 
     @property
@@ -136,6 +143,16 @@ class Connection(asyncio.Protocol):
         """The client's address, for logs; empty for a unix socket."""
         name = self._transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+
+    def _feed(self, data: bytes) -> list[Request]:
+        """Take bytes apart. On what makes no sense, set the last words and forget what came after."""
+        try:
+            return self._codec.feed(data)
+        except ProtocolError as error:
+            log.warning("protocol=%s client=%s: %s", self._codec.name, self.peer, error)
+            self._last_words = error.reply
+            self._apart.clear()
+            return error.requests
 
     def _answer_whole(self, data: bytes, request: Request) -> bool:
         """Answer the one request that `data` is, if that needs no waiting; keep the reply if it holds."""
@@ -174,20 +191,45 @@ class Connection(asyncio.Protocol):
         self._waiting.extend(requests)
         if len(self._waiting) >= MOST_WAITING:
             self._transport.pause_reading()
+        self._ensure_worker()
+
+    def _ensure_worker(self) -> None:
         if self._worker is None:
             self._worker = asyncio.ensure_future(self._work())
 
     async def _work(self) -> None:
         """Answer the queue in order, then end; the next miss starts a new worker."""
-        while self._waiting:
+        turn = 0
+        while self._waiting or self._apart:
+            if not self._waiting:
+                piece = bytes(self._apart[:MOST_PER_TURN])
+                del self._apart[:MOST_PER_TURN]
+                self._waiting.extend(self._feed(piece))
+                await asyncio.sleep(0)  # an answer out of memory waits for nothing, so others would
+                self._read_on()
+                continue
             reply = await self._reply(self._waiting[0])
             self._waiting.popleft()
             self._transport.write(reply)
+            turn += 1
+            if turn % MOST_WAITING == 0:
+                await asyncio.sleep(0)
             await self._writable.wait()
-            if len(self._waiting) == MOST_WAITING // 2 and self._last_words is None:
-                self._transport.resume_reading()
+            if len(self._waiting) == MOST_WAITING // 2:
+                self._read_on()
         self._worker = None
+        self._read_on()
         self._close_if_finished()
+
+    def _read_on(self) -> None:
+        """Read again unless there is enough to do."""
+        if (
+            self._last_words is None
+            and self._writable.is_set()
+            and not self._apart
+            and len(self._waiting) < MOST_WAITING
+        ):
+            self._transport.resume_reading()
 
     async def _reply(self, request: Request) -> bytes:
         table = self._tables.get(request.table)

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_LINE = 64 * 1024
 
+# Commands of one client under way, some more when they come together; it is not read from meanwhile.
+MOST_AT_ONCE = 16
+
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -30,6 +33,7 @@ class ControlConnection(asyncio.Protocol):
         self._commands = commands
         self._buffer = b""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writable = True
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -39,6 +43,14 @@ class ControlConnection(asyncio.Protocol):
         for task in self._tasks:
             task.cancel()
 
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._read_on()
+
     def data_received(self, data: bytes) -> None:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > LONGEST_LINE:
@@ -47,7 +59,17 @@ class ControlConnection(asyncio.Protocol):
         for line in lines:
             task = asyncio.ensure_future(self._carry_out(line))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._ended)
+        if len(self._tasks) >= MOST_AT_ONCE:
+            self._transport.pause_reading()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._writable and len(self._tasks) < MOST_AT_ONCE and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     async def _carry_out(self, line: bytes) -> None:
         try:
@@ -62,7 +84,7 @@ class ControlConnection(asyncio.Protocol):
     async def _reply(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CommandError(f"not JSON: {error}") from None
         name = request.get("command") if isinstance(request, dict) else None
         if not isinstance(name, str) or name not in self._commands:

@@ -41,6 +41,9 @@ DRAIN = 4.0
 # Seconds in which queries already on the wire are still read after we stop accepting.
 LAST_READ = 0.05
 
+# Seconds for which the start waits for a database that hangs, when what the resolver asks is held on disk.
+PATIENCE = 1.0
+
 # The endpoints of socketmap, which have no table of their own.
 ALL_TABLES = "*"
 
@@ -82,7 +85,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Connect, read the held tables if the database lets us, and begin to accept."""
-        for problem in await self._set.start():
+        for problem in await self._set.start(PATIENCE):
             log.error("%s", problem)
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
         loop = asyncio.get_running_loop()
@@ -199,7 +202,11 @@ class Daemon:
         table = self._tables.get(str(request.get("table")))
         if table is None:
             raise CommandError("no such table; known are " + ", ".join(self._tables))
-        explanation = await table.explain(str(request.get("key", "")).encode(errors="surrogateescape"))
+        try:
+            key = str(request.get("key", "")).encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            raise CommandError("the key has half a surrogate pair") from None
+        explanation = await table.explain(key)
         answer = explanation.answer
         word = (
             "found"

@@ -55,22 +55,30 @@ class TableSet:
         self._mirrored = Use(self.mirrors)
         self.tables = {name: self._table(name) for name in settings.tables}
 
-    async def start(self) -> list[str]:
+    async def start(self, patience: float | None = None) -> list[str]:
         """Connect, plan every query and read what the resolver asks; returns what could not be done, and why.
 
-        The set can be used all the same: what fails is tried again, by itself and for ever.
+        The set can be used all the same: what fails is tried again, by itself and for ever. A database that
+        does not even refuse is waited for no longer than `patience` seconds, if the disk has what matters.
         """
         pools = [database.pool for database in self._cf_databases.values()]
         pools += [self._pool] if self._uses_pool else []
         for pool in pools:
             pool.start()
         self._mirrored.start(self._settings.cache.refresh)
-        await asyncio.gather(*(pool.tried() for pool in pools))
-        problems = [await self._problem(source) for source in self._cf_sources.values()]
+        attempts = [pool.tried() for pool in pools]
+        mirrored = asyncio.ensure_future(self._mirrored.tried())
+        try:
+            async with asyncio.timeout(
+                patience if self._mirrored.can_wait and not self._cf_sources else None
+            ):
+                await asyncio.gather(*attempts, mirrored)
+        except TimeoutError:
+            return ["the database does not answer; the tables are answered from disk"]
+        problems = await asyncio.gather(*(self._problem(source) for source in self._cf_sources.values()))
         if self._uses_pool and self._pool.away:
             problems.append(f"database.dsn: {self._pool.away}")
-        problems += await self._mirrored.tried()
-        return [problem for problem in problems if problem]
+        return [problem for problem in problems + mirrored.result() if problem]
 
     async def idle(self) -> None:
         """Wait until no lookup is under way."""

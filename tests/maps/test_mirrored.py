@@ -19,6 +19,7 @@ class Held:
         self.proven = True
         self.age: float | None = 0.0
         self.age_of_proof: float | None = 0.0
+        self.is_behind = False
         self.changed: set[Callable[[], None]] = set()
 
     def get(self, key: bytes) -> bytes | None:

@@ -42,6 +42,7 @@ class Held:
     proven = True
     age: float | None = 0.0
     age_of_proof: float | None = 0.0
+    is_behind = False
 
     def __init__(self, rows: dict[str, tuple[str, ...]]) -> None:
         self.rows = {key.encode(): pack(values) for key, values in rows.items()}

@@ -1,7 +1,8 @@
-"""mailmaps schema: make the tables and views, or bring those of the how-to up to date.
+"""mailmaps schema: make the tables and views, or bring those of the how-to up to date; watch a site's own.
 
 The daemon's own role must not own tables, so these commands take the owner's DSN: `--dsn`, else the one
-of the settings. Exit code 2: something is in the way, all of it is named, nothing was done.
+of the settings. Exit code 2: something is in the way, all of it is named, nothing was done (`watch`: nothing
+of that, all else).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import uvloop
 from mailmaps.cli.options import Failure, config_option, read_settings
 from mailmaps.config import Settings, SettingsError
 from mailmaps.config.load import DEFAULT_PATH
-from mailmaps.database import migrations
+from mailmaps.database import migrations, watches
 from mailmaps.database.connect import ConnectError, connect
 from mailmaps.database.preflight import SchemaError
 
@@ -35,14 +36,17 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     return config_option(dsn(function))
 
 
+def _dry_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(function)
+
+
 def _writing_options(function: Callable[..., Any]) -> Callable[..., Any]:
     active = click.option(
         "--honour-active/--ignore-active",
         default=None,
         help="Whether user_accounts.active = '0' stops mail; overrides database.honour_active.",
     )
-    dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-    return _options(active(dry_run(function)))
+    return _options(active(_dry_run(function)))
 
 
 @schema.command()
@@ -80,6 +84,24 @@ def show(version: int | None) -> None:
         raise Failure(f"there is no version {version}", IN_THE_WAY)
     for migration in found:
         click.echo(f"-- {migration.version:04}_{migration.name}.sql\n{migration.sql}")
+
+
+@schema.command()
+@_options
+@_dry_run
+def watch(config: Path, dsn: str | None, dry_run: bool) -> None:
+    """Have changes of your own tables notified.
+
+    Puts triggers on the tables under the settings' views and on those that depends_on names. Exit code 2:
+    something cannot be watched.
+    """
+    problems = _ask(
+        config,
+        dsn,
+        lambda connection, settings: watches.watch(connection, settings, click.echo, dry_run=dry_run),
+    )
+    if problems:
+        raise Failure("\n".join(problems), IN_THE_WAY)
 
 
 def _write(

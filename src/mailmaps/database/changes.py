@@ -149,6 +149,7 @@ class Changes:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(BEAT_LIMIT):
             await connection.add_listener(CHANNEL, self._notified)
+        await self._check_direct(connection)
         await self._first_beat(connection)
         while True:
             if loop.time() >= self._next_beat:
@@ -162,6 +163,16 @@ class Changes:
             elif loop.time() > self._beat_sent + BEAT_LIMIT:
                 raise _Deaf(_NOT_BACK)
             await self._woken(self._beat_sent + BEAT_LIMIT if self._beat else self._next_beat)
+
+    async def _check_direct(self, connection: Connection) -> None:
+        """A pooler gives LISTEN and our beat to one server process and drops what others notify.
+
+        The process id that it tells at the beginning is one that it has made up.
+        """
+        async with asyncio.timeout(BEAT_LIMIT):
+            told = await connection.fetchval("SELECT pg_backend_pid()")
+        if told != connection.get_server_pid():
+            raise _Deaf("a pooler is in between, which drops notifications: set database.listen_dsn")
 
     async def _first_beat(self, connection: Connection) -> None:
         """Nobody follows until notifications are known to come through."""

@@ -53,3 +53,8 @@ def migrations() -> list[Migration]:
 def grants() -> str:
     """The file that runs after every create and upgrade."""
     return _DIRECTORY.joinpath("grants.sql").read_text("utf-8")
+
+
+def watch() -> str:
+    """What `mailmaps schema watch` needs in a database; it may run again and again."""
+    return _DIRECTORY.joinpath("watch.sql").read_text("utf-8")

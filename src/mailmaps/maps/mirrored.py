@@ -40,6 +40,10 @@ class HeldRows(Protocol):
         """Seconds since they were last proven; None: they never were, or are known to have changed."""
 
     @property
+    def is_behind(self) -> bool:
+        """Whether rows are known to have changed that have not been read again."""
+
+    @property
     def changed(self) -> set[Callable[[], None]]:
         """Called when answers may have become others, or are no longer proven."""
 
@@ -112,7 +116,7 @@ class MirroredSource:
         found = self._held(key)
         if isinstance(found, tuple) and found:
             return found if age <= self._limits.max_stale else SILENT
-        since = age if self._at_once else self.rows.age_of_proof
+        since = age if self._at_once and not self.rows.is_behind else self.rows.age_of_proof
         if self._away() and since is not None and since <= self._limits.max_stale_not_found:
             return found
         return UNSURE if found is ABSENT and self._at_once and age <= self._limits.max_stale else SILENT

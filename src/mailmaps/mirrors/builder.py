@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 SUFFIX = ".new"
 
-# A transaction holds its pages in memory until the end, some 70 bytes a row: this many rows, or bytes of
-# values, are a few megabytes.
-_ROWS = 20_000
-_BYTES = 4 << 20
+# Rows, or bytes of values, that are written in one transaction. Its pages are in memory until it ends, and
+# the event loop waits for it (a millisecond); larger ones are no faster.
+_ROWS = 2_000
+_BYTES = 1 << 20
 
 
 class Builder:

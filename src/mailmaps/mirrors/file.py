@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -68,16 +69,17 @@ class MirrorFile:
         """The rows on disk. `identity` names what they are rows of: database, view, layout.
 
         Raises `Unsound`, and nothing else, if it is missing, not ours, not this, or not in order. Takes up
-        to three seconds a million rows after kill -9, else a fraction of one; a thread may do it.
+        to two seconds for a million rows after kill -9, else a tenth of one; a thread may do it.
         """
         checked = check(path, identity)
-        try:
+        with suppress(OSError):  # a full disk makes no file unsound, and the next checkpoint will tell
             remove_left_over(path)
             if checked.is_new:
                 sidecar.write(path, checked.sidecar, checked.proven_at)
+        try:
             env = open_environment(path, max(SMALLEST_MAP, 2 * checked.sidecar.size))
             return MirrorFile(path, checked.fd, env, checked.sidecar, checked.proven_at)
-        except (DiskTrouble, lmdb.Error, OSError) as error:
+        except (DiskTrouble, lmdb.Error) as error:
             os.close(checked.fd)
             raise Unsound(str(error)) from error
 
@@ -144,17 +146,23 @@ class MirrorFile:
 
     def proven(self, at: float) -> None:
         """Note that the rows were proven `at` (Unix seconds). Cheap: it is written every ten seconds."""
-        self._seal.prove(at)
+        if self._fd >= 0:
+            self._seal.prove(at)
 
     async def checkpoint(self) -> bool:
         """Sync the file and renew its digest, in a thread; False if a change, or `close`, came in between.
 
         A file that is opened with its digest right need not be walked. Raises OSError.
         """
-        return await self._seal.renew()
+        return self._fd >= 0 and await self._seal.renew()
 
     def close(self) -> None:
-        """Checkpoint if need be, here and now, and let go of the file, in any case. Raises OSError."""
+        """Checkpoint if need be, here and now, and let go of the file, in any case. Raises OSError.
+
+        A file that is closed, or `Lost`, stays so.
+        """
+        if self._fd < 0:
+            return
         try:
             self._seal.renew_now()
         finally:
@@ -200,6 +208,7 @@ class MirrorFile:
         self._env.close()
         fcntl.flock(self._fd, fcntl.LOCK_UN)  # the thread of a checkpoint may still have its copy
         os.close(self._fd)
+        self._fd = -1
 
     def _read_bookkeeping(self) -> None:
         row = self.get(KEY)

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 # Milliseconds that reading the changed keys of one view may take; a locked view is read whole later.
 KEYS_SETTINGS = LOOKUP_SETTINGS | {"statement_timeout": "1000"}
 
+# Seconds for a statement on the listening connection, which may be dead without a word.
+ANSWER_LIMIT = 2.0
+
 # Keys whose dependents are asked for at once; of too many together PostgreSQL would not name them.
 KEYS_AT_ONCE = 50
 
@@ -134,6 +137,11 @@ class Mirrors:
             self._changes.start()
             self._ticker = asyncio.ensure_future(self._keep_ticking())
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether all that the resolver asks is held already, from disk."""
+        return self._directory is None or self._readings.can_wait
+
     async def tried(self) -> list[str]:
         """Wait until the eager mirrors have been read once, or could not be; returns why not."""
         if self._directory is None:
@@ -192,11 +200,14 @@ class Mirrors:
     async def look(self, connection: Connection) -> None:
         """Whether all changes are still notified, and the views still what they were."""
         if self._mirrors:
-            for view, watch in (await read_watches(connection, list(self._mirrors))).items():
+            async with asyncio.timeout(ANSWER_LIMIT):
+                watches = await read_watches(connection, list(self._mirrors))
+            for view, watch in watches.items():
                 if self._is_other(view, watch) and view in self._mirrors:
                     self._mirrors[view].watch(watch.relations, watch.problem)
         if self._dependents:
-            self._relations = await read_relations(connection, list(self._dependents))
+            async with asyncio.timeout(ANSWER_LIMIT):
+                self._relations = await read_relations(connection, list(self._dependents))
             for name, watch in self._relations.items():
                 if self._is_other("depends_on " + name, watch):
                     self._forget(name)
@@ -214,7 +225,8 @@ class Mirrors:
         for first in range(0, len(told), KEYS_AT_ONCE):
             some = told[first : first + KEYS_AT_ONCE]
             try:
-                found = await connection.fetchval("SELECT mailmaps.depending_keys($1, $2)", group, some)
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    found = await connection.fetchval("SELECT mailmaps.depending_keys($1, $2)", group, some)
             except Refused as error:
                 if is_going(connection, error):
                     raise
@@ -238,7 +250,7 @@ class Mirrors:
 
     def deaf(self) -> None:
         for mirror in self._mirrors.values():
-            mirror.outdate()
+            mirror.deaf()
         self._readings.give_up()
 
     def _of_group(self, group: str) -> list[Mirror]:
@@ -268,12 +280,17 @@ class Mirrors:
         """Read the dirty keys. What PostgreSQL says against that concerns this mirror alone."""
         keys, mirror.dirty = mirror.dirty, set()
         try:
-            rows = await fetch_rows(connection, mirror.view, sorted(keys), mirror.replace)
+            async with asyncio.timeout(ANSWER_LIMIT):
+                rows = await fetch_rows(connection, mirror.view, sorted(keys), mirror.replace)
             mirror.refresh({key: pack(values) for key, values in rows.items()}, keys)
         except Refused as error:
+            mirror.void()
             if is_going(connection, error):
                 raise
             mirror.fail(reason(error))
+        except BaseException:
+            mirror.void()
+            raise
 
     async def _keep_ticking(self) -> None:
         await self._changes.tried()  # LISTEN comes first

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mailmaps.maps.row_bytes import LONGEST_KEY
@@ -62,6 +62,11 @@ class Mirror:
         self._file: MirrorFile | None = None
         self._touched: set[str] | None = None  # keys notified during a whole reading
         self._was_proven = False  # when the reading that is under way began
+        self._told: set[str] = set()  # keys notified since all that was had been read again
+        self._told_before: set[str] = set()  # those of them when the reading began
+        self._unheard: set[str] = set()  # keys that a reading has mended and nobody has told of yet
+        self._unheard_at = 0.0  # when it last did
+        self._is_void = False  # rows have changed, and nobody knows which
         self._current_at: float | None = None  # the last proof, or the beginning of the last reading
         self._proven_at: float | None = None
 
@@ -111,7 +116,7 @@ class Mirror:
     @property
     def age_of_proof(self) -> float | None:
         """Seconds since they were last proven; None: they never were, or have changed since."""
-        if self._proven_at is None or self._file is None or self.dirty:
+        if self._proven_at is None or self._file is None or self.is_behind:
             return None
         return self._clock() - self._proven_at
 
@@ -126,6 +131,8 @@ class Mirror:
     def touch(self, keys: Sequence[str]) -> None:
         """These keys may have changed."""
         self.dirty.update(keys)
+        self._told.update(keys)
+        self._unheard.difference_update(keys)
         if self._touched is not None:
             self._touched.update(keys)
         if not self.proven:
@@ -133,12 +140,24 @@ class Mirror:
 
     def outdate(self) -> None:
         """Any row may have changed."""
+        self._unheard.clear()
         self.unread = True
         self.proven = False
         self._tell()
 
+    def deaf(self) -> None:
+        """Any row may have changed, and the keys that were being read again will not be."""
+        self._told.clear()
+        self.outdate()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether rows are known to have changed that have not been read again."""
+        return self._is_void or bool(self.dirty or self._told)
+
     def void(self) -> None:
         """Rows have changed and are not read again yet: what was proven is no longer worth anything."""
+        self._is_void = True
         self._proven_at = None
         if self._file is not None:
             self._file.proven(0.0)
@@ -168,6 +187,7 @@ class Mirror:
             if self._file.change({key: row for key, row in encoded.items() if 0 < len(key) <= LONGEST_KEY}):
                 self._tell()
         except DiskTrouble as error:
+            self.void()
             self.fail(str(error))
 
     def begin_reading(self) -> Reading:
@@ -177,9 +197,10 @@ class Mirror:
         if self._file is None:
             reading = FirstReading(self._path, self._identity)
         else:
-            reading = Mending(self._file, touched.__contains__)
+            reading = Mending(self._file, touched.__contains__, self._mended)
         self.unread = False
         self._touched = touched
+        self._told_before = self._told.copy()
         self._was_proven = self.proven
         return reading
 
@@ -190,17 +211,16 @@ class Mirror:
             self._file = reading.finish()
         except OSError as error:
             raise DiskTrouble(f"{self._path}: {error.strerror}") from error
-        self.dirty |= self._touched
+        if not self._touched and not self._told_before:  # else some rows may be older than the snapshot
+            self._current_at = max(began, self._current_at or began)
+            self._note_reading()
+        self.touch(tuple(self._touched))
         self._touched = None
-        if self._was_proven and reading.differences and not self.unread:
-            self.drift += reading.differences
-            log.warning("mirror %s: %d rows had changed unheard of", self.view, reading.differences)
+        self._is_void = self._is_void and self.unread
         if self.why:
             log.warning("mirror %s: has been read again", self.view)
             self.why = ""
-        self._current_at = max(began, self._current_at or began)
-        self._note_reading()
-        if reading.differences or not self._was_proven:
+        if not self._was_proven:
             self._tell()
 
     def give_up_reading(self, reading: Reading) -> None:
@@ -211,6 +231,12 @@ class Mirror:
 
     def current_as_of(self, moment: float) -> None:
         """All that was notified before `moment` has been read, if it was for us."""
+        if not self.dirty:
+            self._told.clear()
+        if moment >= self._unheard_at and self._unheard:
+            self.drift += len(self._unheard)
+            log.warning("mirror %s: %d rows had changed unheard of", self.view, len(self._unheard))
+            self._unheard.clear()
         being_made = self._touched is not None and not self.proven
         if self._file is None or self.unread or being_made or self.unwatched or self.dirty:
             return
@@ -244,6 +270,15 @@ class Mirror:
         if self.is_being_read or (self.unread and not self.why):
             return "it is being read" if self.is_being_read else "it is to be read"
         return self.why or self.unwatched or "nothing has proven it yet"
+
+    def _mended(self, keys: Collection[str]) -> None:
+        """The reading under way has found other rows under these keys. Is it that nobody told us of them, or
+        not yet? A beat sent from now on comes after that. Who is told later finds no difference any more."""
+        if self._was_proven and not self.unread:
+            self._unheard.update(key for key in keys if key not in self._told_before)
+            self._unheard_at = self._clock()
+        if self.proven:
+            self._tell()
 
     def _drop_unreadable(self) -> None:
         """A disk that failed may have left us a file that cannot even be read: another will be made."""

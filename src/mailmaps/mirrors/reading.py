@@ -6,7 +6,7 @@ stretches, nearly all of it, are compared at once. A file that changes little is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +18,6 @@ PackedRows = list[tuple[bytes, bytes]]
 
 class Reading(Protocol):
     """Takes rows, keys ascending over all calls; then `finish`, or `abandon`."""
-
-    differences: int
-    """Rows that the file had not, had otherwise, or had too much."""
 
     def take(self, rows: PackedRows) -> None:
         """The next rows."""
@@ -36,7 +33,6 @@ class FirstReading:
     """Makes a new file at `path`."""
 
     def __init__(self, path: Path, identity: str) -> None:
-        self.differences = 0
         self._builder = MirrorFile.build(path, identity)
 
     def take(self, rows: PackedRows) -> None:
@@ -50,17 +46,22 @@ class FirstReading:
 
 
 class Mending:
-    """Makes a file equal. A row for which `is_newer` is true has been read again since, and stays."""
+    """Makes a file equal. A row for which `is_newer` is true has been read again since, and stays.
 
-    def __init__(self, file: MirrorFile, is_newer: Callable[[str], bool]) -> None:
-        self.differences = 0
+    `mended` is told the keys whose rows have been changed, added or removed.
+    """
+
+    def __init__(
+        self, file: MirrorFile, is_newer: Callable[[str], bool], mended: Callable[[Collection[str]], None]
+    ) -> None:
         self._file = file
         self._is_newer = is_newer
+        self._mended = mended
         self._last: bytes | None = None  # everything up to this key has been compared
 
     def take(self, rows: PackedRows) -> None:
         self._mend(dict(rows), self._stretch(rows[-1][0], len(rows)))
-        self._last = rows[-1][0]
+        self._last = rows[-1][0] or None  # after the empty key, which no file can hold, come all others
 
     def finish(self) -> MirrorFile:
         while rest := self._file.after(self._last, 1000):
@@ -92,9 +93,7 @@ class Mending:
             if held.get(key) != value and 0 < len(key) <= LONGEST_KEY
         }
         changes |= dict.fromkeys(held.keys() - wanted.keys())
-        kept = {
-            key: value
-            for key, value in changes.items()
-            if not self._is_newer(key.decode(errors="surrogateescape"))
-        }
-        self.differences += self._file.change(kept) if kept else 0
+        names = {key: key.decode(errors="surrogateescape") for key in changes}
+        kept = {key: value for key, value in changes.items() if not self._is_newer(names[key])}
+        if kept and self._file.change(kept):
+            self._mended([names[key] for key in kept])

@@ -103,6 +103,11 @@ class Readings:
             task.cancel()
         self._close_idle()
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether all that the resolver asks is held already."""
+        return all(one.mirror.is_held for one in self._schedules.values() if one.eager)
+
     async def tried(self) -> list[str]:
         """Wait until the eager mirrors have been read once, or could not be; returns why not."""
         eager = [one for one in self._schedules.values() if one.eager]

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Seal:
         if not self._is_whole:
             changes = self._changes
             fd = os.dup(self._fd)
-            pool = ThreadPoolExecutor(1, "seal", os.setpriority, (os.PRIO_PROCESS, 0, _NICE))
+            pool = ThreadPoolExecutor(1, "seal", _step_back)
             work = pool.submit(_sync, fd, lambda: self._changes != changes)
             work.add_done_callback(lambda _: os.close(fd))
             pool.shutdown(wait=False)
@@ -94,6 +95,11 @@ class Seal:
     def _write(self) -> None:
         self._sidecar = replace(self._sidecar, boot=sidecar.boot(), proven=self.proven_at)
         sidecar.write(self.path, self._sidecar, self.proven_at)
+
+
+def _step_back() -> None:
+    with suppress(OSError):  # a sandbox may forbid it
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # on Linux, of this thread alone
 
 
 def _sync(fd: int, stop: Stop, *, threads: int = 1) -> tuple[int, str]:

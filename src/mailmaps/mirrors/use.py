@@ -38,6 +38,11 @@ class Use:
         """Begin to follow, unless others have; `refresh` as in `Mirrors.start`."""
         self._mirrors.start(refresh)
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether all that the resolver asks is held already, from disk."""
+        return self._mirrors.can_wait
+
     async def tried(self) -> list[str]:
         """Wait until what the resolver asks has been read; returns why it could not be."""
         return await self._mirrors.tried()

@@ -35,28 +35,37 @@ DECLARE
    delimiters CONSTANT text COLLATE "C" := (SELECT recipient_delimiter FROM mailmaps.settings);
    -- Parameters have the collation of the call.
    keys CONSTANT text[] COLLATE "C" := changed;
+   number bigint;
    origins text[] COLLATE "C";
    fallen text[] COLLATE "C";
 BEGIN
-   -- Pairs: a domain of the keys, a domain that falls to it (or itself).
-   SELECT array_agg(f.origin), array_agg(f.domain) INTO origins, fallen FROM (
-      WITH RECURSIVE falling (origin, domain) AS (
-         SELECT DISTINCT mailmaps.domain_of(c.key), mailmaps.domain_of(c.key)
-         FROM unnest(keys) AS c (key) WHERE mailmaps.local_of(c.key) <> '' COLLATE "C"
-         UNION
-         SELECT f.origin, mailmaps.domain_of(n.key)
-         FROM falling f,
-            LATERAL (
-               SELECT w.key FROM mailmaps.forwards w
-               WHERE mailmaps.domain_of(w.target_key) = f.domain COLLATE "C"
-                 AND w.target_key = ('@' || f.domain) COLLATE "C"
-               UNION ALL
-               SELECT d.key FROM mailmaps.domain_alias_keys d WHERE d.target_key = ('@' || f.domain) COLLATE "C"
-            ) AS n (key)
-      )
-      SELECT * FROM falling LIMIT most + 1
-   ) AS f;
-   IF cardinality(fallen) > most OR delimiters COLLATE "C" ~ '[^\u0001-\u007e]' THEN
+   -- Pairs: a domain of the keys, and one that falls to it and has targets in it (most have none).
+   SELECT count(*), array_agg(f.origin) FILTER (WHERE f.asked), array_agg(f.domain) FILTER (WHERE f.asked)
+      INTO number, origins, fallen
+      FROM (
+         WITH RECURSIVE falling (origin, domain) AS (
+            SELECT DISTINCT mailmaps.domain_of(c.key), mailmaps.domain_of(c.key)
+            FROM unnest(keys) AS c (key) WHERE mailmaps.local_of(c.key) <> '' COLLATE "C"
+            UNION
+            SELECT f.origin, mailmaps.domain_of(n.key)
+            FROM falling f,
+               LATERAL (
+                  SELECT w.key FROM mailmaps.forwards w
+                  WHERE mailmaps.domain_of(w.target_key) = f.domain COLLATE "C"
+                    AND w.target_key = ('@' || f.domain) COLLATE "C"
+                  UNION ALL
+                  SELECT d.key FROM mailmaps.domain_alias_keys d
+                  WHERE d.target_key = ('@' || f.domain) COLLATE "C"
+               ) AS n (key)
+         )
+         SELECT falling.origin, falling.domain, falling.origin <> falling.domain AND (
+               SELECT true FROM mailmaps.forwards w
+               WHERE mailmaps.domain_of(w.target_key) = falling.domain COLLATE "C"
+                 AND w.target_key <> ('@' || falling.domain) COLLATE "C"
+               LIMIT 1) AS asked
+         FROM falling LIMIT most + 1
+      ) AS f;
+   IF number > most OR delimiters ~ '[^\u0001-\u007e]' THEN
       RETURN QUERY SELECT NULL, NULL, NULL;
       RETURN;
    END IF;
@@ -68,10 +77,7 @@ BEGIN
          SELECT mailmaps.local_of(c.key), f.domain
          FROM unnest(origins, fallen) AS f (origin, domain)
          JOIN unnest(keys) AS c (key) ON mailmaps.domain_of(c.key) = f.origin
-         WHERE mailmaps.local_of(c.key) <> '' COLLATE "C" AND f.origin <> f.domain COLLATE "C"
-           -- A domain where no target is, as most of these, asks for nothing.
-           AND EXISTS (SELECT FROM mailmaps.forwards w WHERE mailmaps.domain_of(w.target_key) = f.domain COLLATE "C"
-                       AND w.target_key <> ('@' || f.domain) COLLATE "C")
+         WHERE mailmaps.local_of(c.key) <> '' COLLATE "C"
       )
       SELECT a.domain, a.local || '@' || a.domain, a.local || '@' || a.domain || chr(1)
       FROM addresses a
@@ -469,28 +475,42 @@ BEGIN
 END
 $function$;
 
--- The same four triggers on each table, in whatever role the session writes: a subscriber's, a restore's.
--- Their names come after those of 0006, which have domain_alias_keys follow.
-DO $block$
+-- Puts the same four triggers on each table, and awake in whatever role a session writes (a subscriber's, a
+-- restore's). Their names come after those of 0006, which have domain_alias_keys follow. Run at the end of
+-- every create and upgrade, so that triggers that somebody dropped or disabled come back; nothing is touched
+-- that is as it should be.
+CREATE FUNCTION mailmaps.watch_tables() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
    tab text;
    event text;
-   tables text;
+   trigger_name text;
+   state text;
 BEGIN
    FOREACH tab IN ARRAY ARRAY[
       'public.domains', 'public.user_accounts', 'public.user_addresses', 'mailmaps.forwards',
       'mailmaps.domain_aliases', 'mailmaps.domain_alias_keys', 'mailmaps.relays', 'mailmaps.relay_recipients',
       'mailmaps.settings'] LOOP
       FOREACH event IN ARRAY ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] LOOP
-         tables := CASE event WHEN 'INSERT' THEN 'REFERENCING NEW TABLE AS new_rows'
-                              WHEN 'DELETE' THEN 'REFERENCING OLD TABLE AS old_rows'
-                              WHEN 'UPDATE' THEN 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'
-                              ELSE '' END;
-         EXECUTE format('CREATE TRIGGER mailmaps_watch_%s AFTER %s ON %s %s '
-                        'FOR EACH STATEMENT EXECUTE FUNCTION mailmaps.notify_%s()',
-                        lower(event COLLATE "C"), event, tab, tables, split_part(tab, '.', 2));
-         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER mailmaps_watch_%s', tab, lower(event COLLATE "C"));
+         trigger_name := 'mailmaps_watch_' || lower(event COLLATE "C");
+         SELECT t.tgenabled INTO state FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+            WHERE t.tgrelid = tab::regclass AND t.tgname = trigger_name COLLATE "C"
+              AND p.pronamespace = 'mailmaps'::regnamespace;
+         IF NOT FOUND THEN  -- or it is one of `mailmaps schema watch`, which names the table alone
+            EXECUTE format('CREATE OR REPLACE TRIGGER %s AFTER %s ON %s %s '
+                           'FOR EACH STATEMENT EXECUTE FUNCTION mailmaps.notify_%s()',
+                           trigger_name, event, tab,
+                           CASE event WHEN 'INSERT' THEN 'REFERENCING NEW TABLE AS new_rows'
+                                      WHEN 'DELETE' THEN 'REFERENCING OLD TABLE AS old_rows'
+                                      WHEN 'UPDATE' THEN 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'
+                                      ELSE '' END,
+                           split_part(tab, '.', 2));
+         END IF;
+         IF state IS DISTINCT FROM 'A' THEN
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %s', tab, trigger_name);
+         END IF;
       END LOOP;
    END LOOP;
 END
-$block$;
+$function$;
+SELECT mailmaps.watch_tables();

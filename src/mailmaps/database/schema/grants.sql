@@ -1,5 +1,6 @@
 -- What the role `mailreader` may read, where it exists: what lookups ask, and no password hash. Run at the
--- end of every create and upgrade; making roles is the postmaster's business (docs/schema.md).
+-- end of every create and upgrade; making roles is the postmaster's business (docs/schema.md). The triggers
+-- that notify changes are put back where somebody took them away.
 DO $block$
 DECLARE
    readable CONSTANT text := 'mailmaps.virtual_mailbox_domains, mailmaps.transport_maps, '
@@ -11,6 +12,8 @@ BEGIN
    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mailreader') THEN
       GRANT USAGE ON SCHEMA mailmaps TO mailreader;
       EXECUTE 'GRANT SELECT ON ' || readable || ' TO mailreader';
+      GRANT EXECUTE ON FUNCTION mailmaps.depending_keys(text, text[]) TO mailreader;
    END IF;
+   PERFORM mailmaps.watch_tables();
 END
 $block$;
