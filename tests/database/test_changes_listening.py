@@ -56,8 +56,8 @@ class FakeConnection:
     async def execute(self, query: str, channel: str, payload: str) -> None:
         assert query == "SELECT pg_notify($1, $2)"
         self.beats.append(payload)
-        await asyncio.sleep(0)
         self.notify(payload)
+        await asyncio.sleep(0)
 
     def notify(self, payload: str) -> None:
         if self.delivers and self._tell is not None:

@@ -69,8 +69,13 @@ called AS (
    SELECT w.oid, string_agg(format('%s %s', p.oid, p.xmin), ' ' ORDER BY p.oid) AS print,
           array_agg(format('%s.%s', n.nspname, p.proname)) FILTER (
              WHERE p.provolatile = 'v' OR p.proname = ANY ($4::text[])
-                OR l.lanname NOT IN ('internal', 'c') AND lower(p.prosrc || coalesce(p.prosqlbody::text, ''))
-                   ~ ('\m(sqlvaluefunction :op [0-8]|' || array_to_string($4::text[], '|') || ')\M')
+                OR l.lanname NOT IN ('internal', 'c')
+                   AND lower(p.prosrc) ~ ('\m(' || array_to_string($4::text[], '|') || ')\M')
+                OR p.prosqlbody::text ~ '\{SQLVALUEFUNCTION :op [0-8] '
+                OR EXISTS (
+                   SELECT FROM regexp_matches(p.prosqlbody::text, ':(?:op)?funcid (\d+)', 'g') x
+                   JOIN pg_catalog.pg_proc q ON q.oid = x[1]::oid
+                   WHERE q.provolatile = 'v' OR q.proname = ANY ($4::text[]))
           ) AS unsteady,
           array_agg(format('%s.%s', n.nspname, p.proname)) FILTER (
              WHERE p.provolatile = 's' AND l.lanname NOT IN ('internal', 'c')

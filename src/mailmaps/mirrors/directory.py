@@ -35,9 +35,9 @@ class MirrorDirectory:
             self._temporary = tempfile.TemporaryDirectory(prefix="mailmaps-")
             self.path = Path(self._temporary.name)
 
-    def path_of(self, view: str) -> Path:
-        """The file of a view: for ours the table's name alone, as main.cf will name it."""
-        return self.path / (view.removeprefix("mailmaps.") + ".lmdb")
+    def path_of(self, name: str) -> Path:
+        """The file of a mirror: for our views the table's name alone, as main.cf will name it."""
+        return self.path / (name.removeprefix("mailmaps.").replace(" ", "-") + ".lmdb")
 
     def close(self) -> None:
         if self._temporary is not None:

@@ -45,9 +45,9 @@ LONGEST_PAUSE = 30.0
 class Schedule:
     """When one mirror is read. `eager`: the resolver asks it, so it comes first and is kept young."""
 
-    def __init__(self, mirror: Mirror, *, eager: bool) -> None:
+    def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
-        self.eager = eager
+        self.eager = False
         self.may_at = 0.0  # not before, even if it is due
         self.compare_at = 0.0  # at the latest
         self.pause = FIRST_PAUSE
@@ -82,14 +82,18 @@ class Readings:
         self._idle_ticks = 0
         self._is_closing = False
 
-    def add(self, mirror: Mirror, *, eager: bool) -> None:
+    def add(self, name: str, mirror: Mirror) -> None:
         """Read this mirror from now on."""
-        self._schedules[mirror.view] = Schedule(mirror, eager=eager)
+        self._schedules[name] = Schedule(mirror)
 
-    def remove(self, view: str) -> None:
+    def hasten(self, name: str) -> None:
+        """The resolver asks this mirror."""
+        self._schedules[name].eager = True
+
+    def remove(self, name: str) -> None:
         """Read it no more."""
-        del self._schedules[view]
-        if task := self._running.get(view):
+        del self._schedules[name]
+        if task := self._running.get(name):
             task.cancel()
 
     def hurry(self) -> None:
@@ -124,43 +128,45 @@ class Readings:
     def tick(self) -> None:
         """Begin what is due. To be called every `TICK` seconds."""
         now = asyncio.get_running_loop().time()
-        due = [one for view, one in self._schedules.items() if view not in self._running and one.is_due(now)]
-        due.sort(key=lambda one: not one.eager)
-        for schedule in due[: READERS - len(self._running)]:
+        due = [
+            (name, one)
+            for name, one in self._schedules.items()
+            if name not in self._running and one.is_due(now)
+        ]
+        due.sort(key=lambda pair: not pair[1].eager)
+        for name, schedule in due[: READERS - len(self._running)]:
             task = asyncio.ensure_future(self._read(schedule))
-            self._running[schedule.mirror.view] = task
-            task.add_done_callback(partial(self._ended, schedule.mirror.view))
+            self._running[name] = task
+            task.add_done_callback(partial(self._ended, name))
         self._idle_ticks = 0 if self._running else self._idle_ticks + 1
         if self._idle_ticks >= IDLE_TICKS:
             self._close_idle()
 
-    def _ended(self, view: str, task: asyncio.Task[None]) -> None:
-        del self._running[view]
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._running[name]
         if not task.cancelled() and (error := task.exception()):
-            log.error("reading %s failed in a way we do not know", view, exc_info=error)
+            log.error("reading %s failed in a way we do not know", name, exc_info=error)
         if not self._is_closing:
             self.tick()
 
     async def _read(self, schedule: Schedule) -> None:
         mirror, clock = schedule.mirror, asyncio.get_running_loop().time
         began = clock()
-        why = ""
+        why, ended = "", False
         try:
             await self._read_on(await self._connection(), mirror)
+            ended = True
         except (ConnectError, SettingsError, DiskTrouble, ValueError) as error:
             why = str(error)
         except (Refused, TimeoutError, *BREAKS) as error:
             why = reason(error)
-        except asyncio.CancelledError:
-            why = "the reading was given up"
-            raise
-        except BaseException:
+        except Exception:
             why = "internal error"
             raise
         finally:
             if why:
                 mirror.fail(why)
-            self._plan(schedule, took=clock() - began, failed=bool(why))
+            self._plan(schedule, took=clock() - began, failed=not ended)
             schedule.tried.set()
         self._done()
 

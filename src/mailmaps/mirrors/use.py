@@ -14,15 +14,16 @@ class Use:
 
     def __init__(self, mirrors: Mirrors) -> None:
         self._mirrors = mirrors
-        self._views: list[str] = []
+        self._names: list[str] = []
         self._told: list[tuple[HeldRows, Callable[[], None]]] = []
         self._depends: list[tuple[str, Callable[[], None]]] = []
         mirrors.users += 1
 
     def mirror(self, view: str, replace: Mapping[str, str], *, eager: bool) -> Mirror:
         """The mirror of a view (schema.name)."""
-        self._views.append(view)
-        return self._mirrors.take(view, replace, eager=eager)
+        name = self._mirrors.take(view, replace, eager=eager)
+        self._names.append(name)
+        return self._mirrors[name]
 
     def tell(self, rows: HeldRows, forget: Callable[[], None]) -> None:
         """Have `forget` called when answers out of `rows` may have become others."""
@@ -52,8 +53,8 @@ class Use:
             rows.changed.discard(forget)
         for relation, forget in self._depends:
             self._mirrors.undepend(relation, forget)
-        for view in self._views:
-            self._mirrors.release(view)
+        for name in self._names:
+            self._mirrors.release(name)
         self._mirrors.users -= 1
         if not self._mirrors.users:
             await self._mirrors.close()
