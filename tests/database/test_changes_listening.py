@@ -220,8 +220,10 @@ async def test_what_is_notified_is_told_in_order(follower: Follower) -> None:
         ):
             taken[0].notify(json.dumps(told))
         await follower.hears("keys", "group", "relation", "keys", "catch up")
-    told = [words for words in follower.told[start:] if words[0] in ("keys", "group", "relation")]
-    assert told == [
+    heard: list[object] = [
+        words for words in follower.told[start:] if words[0] in ("keys", "group", "relation")
+    ]
+    assert heard == [
         ("keys", "addresses", ["a@ex.test", "@ex.test"]),
         ("group", "domains"),
         ("relation", "public.domains"),
@@ -301,8 +303,9 @@ async def test_it_is_said_once_that_nothing_comes_through(
     async with following(follower, *silent) as (changes, taken):
         await follower.hears("deaf")
         await changes.tried()
-        assert changes.trouble is not None
-        assert "listen_dsn" in changes.trouble
+        trouble = changes.trouble
+        assert trouble is not None
+        assert "listen_dsn" in trouble
         await follower.hears("listening")
         assert follower.words[:2] == ["deaf", "listening"]
         assert len(taken) == 4
@@ -410,7 +413,7 @@ def monkeypatched_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses it makes, without the jitter; none takes any time."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.2)
     monkeypatch.setattr(module, "LONGEST_PAUSE", 5.0)
-    monkeypatch.setattr(module.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr("mailmaps.database.changes.random.uniform", lambda low, high: 1.0)
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -419,7 +422,7 @@ def monkeypatched_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             pauses.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(module.asyncio, "sleep", pause)
+    monkeypatch.setattr("mailmaps.database.changes.asyncio.sleep", pause)
     return pauses
 
 

@@ -9,6 +9,7 @@ from tests.database.site import make_howto
 from mailmaps.config import Settings, parse
 from mailmaps.database.inspect import LISTED, schema_findings
 from mailmaps.database.migrations import Site, migrations, upgrade
+from mailmaps.database.watches import watch
 from mailmaps.findings import Finding, Level
 
 PLUS = parse('[postfix]\nrecipient_delimiter = "+"\n')
@@ -166,3 +167,48 @@ async def test_a_site_with_views_of_its_own_needs_no_schema_of_ours(empty_databa
     )
     tables = "".join(f'[tables.{name}]\nsources = ["view:public.own"]\n' for name in Settings().tables)
     assert await findings(empty_database, parse(tables)) == []
+
+
+OWN = """
+[postfix]
+recipient_delimiter = "+"
+[tables.virtual_alias_maps]
+sources = ["view:site.aliases"]
+depends_on = ["site.raw", "typo"]
+"""
+WATCH = "mailmaps schema watch, with a --dsn of the tables' owner"
+DROPPED = "DROP TRIGGER mailmaps_watch_update ON mailmaps.relays"
+
+
+async def test_what_is_not_watched_is_named(database: Database) -> None:
+    await database.connection.execute(
+        """CREATE SCHEMA site; GRANT USAGE ON SCHEMA site TO mailreader;
+           CREATE TABLE site.raw (a text, b text);
+           CREATE VIEW site.aliases AS SELECT a AS key, b AS value FROM site.raw;
+           GRANT SELECT ON site.aliases TO mailreader"""
+    )
+    missing = Finding(Level.WARNING, "tables.virtual_alias_maps.depends_on typo", "there is no such table")
+    text = "site.raw: not all changes are notified"
+    found = [one for one in await findings(database, parse(OWN)) if one.level is not Level.OK]
+    assert found == [
+        Finding(Level.WARNING, "site.aliases", text, WATCH),
+        Finding(Level.WARNING, "tables.virtual_alias_maps.depends_on site.raw", text, WATCH),
+        missing,
+    ]
+    assert await watch(database.connection, parse(OWN), lambda _: None) == [
+        "tables.virtual_alias_maps.depends_on: there is no typo"
+    ]
+    found = [one for one in await findings(database, parse(OWN)) if one.level is not Level.OK]
+    assert found == [missing]
+
+
+async def test_a_builtin_view_whose_triggers_are_gone_is_named(database: Database) -> None:
+    await database.connection.execute(DROPPED)
+    text = "mailmaps.relays: not all changes are notified"
+    found = [one for one in await findings(database) if one.level is not Level.OK]
+    assert found == [
+        Finding(Level.WARNING, view, text, "mailmaps schema upgrade, with a --dsn of the tables' owner")
+        for view in ("mailmaps.relay_domains", "mailmaps.transport_maps")
+    ]
+    without = parse('[postfix]\nrecipient_delimiter = "+"\n[mirror]\nenabled = false\n')
+    assert [one for one in await findings(database, without) if one.level is not Level.OK] == []

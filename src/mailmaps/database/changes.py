@@ -34,6 +34,9 @@ CHANNEL = "mailmaps"
 HEARTBEAT = 2.0
 BEAT_LIMIT = 2.0
 
+# Seconds for `look`, and for `catch_up`, whatever they do.
+WORK_LIMIT = 30.0
+
 # Seconds for which one beat proves something: until the next should have been back, and some for the loop.
 PROOF = HEARTBEAT + BEAT_LIMIT + 0.5
 
@@ -152,11 +155,13 @@ class Changes:
         await self._check_direct(connection)
         await self._first_beat(connection)
         while True:
-            if loop.time() >= self._next_beat:
+            if not self._beat and loop.time() >= self._next_beat:
                 await self._send_beat(connection)
-                await self._follower.look(connection)
+                async with asyncio.timeout(WORK_LIMIT):
+                    await self._follower.look(connection)
             self._wake.clear()
-            await self._follower.catch_up(connection)
+            async with asyncio.timeout(WORK_LIMIT):
+                await self._follower.catch_up(connection)
             if not self._beat:
                 self._follower.current_as_of(self._beat_sent)
                 self._tried.set()
@@ -206,7 +211,7 @@ class Changes:
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:
             self._tell(json.loads(str(payload)))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # Anybody may NOTIFY. Whatever it meant, reading everything again is right.
             log.warning("a notification on %s is none of ours: %.200a", CHANNEL, payload)
             self._follower.listening()

@@ -30,7 +30,7 @@ async def database_findings(settings: Settings) -> list[Finding]:
         for source in table.sources
         if not source.startswith("pgsql:")
     ]
-    if not asked:
+    if not asked and not any(table.depends_on for table in settings.tables.values()):
         return []
     try:
         connection = await connect(settings.database, for_lookups=True)

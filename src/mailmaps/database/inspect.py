@@ -14,6 +14,7 @@ from mailmaps.config.settings import Settings
 from mailmaps.database.connect import reason
 from mailmaps.database.sql_files import migrations
 from mailmaps.database.views import quote_name
+from mailmaps.database.watching import Watch, read_relations, read_watches
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.address import fold, is_external
 from mailmaps.maps.sources import view_of
@@ -47,6 +48,7 @@ async def schema_findings(connection: Connection, settings: Settings) -> list[Fi
     try:
         await connection.execute(f"SET statement_timeout = {PATIENCE}")
         findings = await _contract_findings(connection, settings)
+        findings += await _watch_findings(connection, settings)
         if any("builtin" in table.sources for table in settings.tables.values()):
             findings += await _builtin_findings(connection, settings)
         return findings + await _hash_findings(connection)
@@ -159,6 +161,32 @@ def _key_findings(table: str, view: str, keys: list[str | None]) -> list[Finding
             text = f'its key "{strange[0]}" is not in external form, so no lookup reaches it'
             findings.append(Finding(Level.WARNING, view, text))
     return findings
+
+
+async def _watch_findings(connection: Connection, settings: Settings) -> list[Finding]:
+    """Views and tables of which not every change is notified; of missing views others speak."""
+    views = {
+        view_of(table, source)
+        for table, values in settings.tables.items()
+        for source in values.sources
+        if settings.mirror.enabled and not source.startswith("pgsql:")
+    }
+    watches = await read_watches(connection, sorted(views))
+    findings = [_watch_finding(view, watch) for view, watch in watches.items() if watch.fingerprint]
+    for table, values in settings.tables.items():
+        watches = await read_relations(connection, values.depends_on)
+        findings += [
+            _watch_finding(f"tables.{table}.depends_on {name}", watch) for name, watch in watches.items()
+        ]
+    return [finding for finding in findings if finding is not None]
+
+
+def _watch_finding(subject: str, watch: Watch) -> Finding | None:
+    if not watch.problem:
+        return None
+    text, _, command = watch.problem.partition("; run ")
+    remedy = f"{command.strip('`')}, with a --dsn of the tables' owner" if command else ""
+    return Finding(Level.WARNING, subject, text, remedy)
 
 
 async def _hash_findings(connection: Connection) -> list[Finding]:

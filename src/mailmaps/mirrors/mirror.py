@@ -146,9 +146,13 @@ class Mirror:
         self._tell()
 
     def deaf(self) -> None:
-        """Any row may have changed, and the keys that were being read again will not be."""
+        """Any row may have changed, and the keys that were to be read again will only be with all others."""
+        if self._told:
+            self.void()
+        else:
+            self.outdate()
         self._told.clear()
-        self.outdate()
+        self.dirty.clear()
 
     @property
     def is_behind(self) -> bool:

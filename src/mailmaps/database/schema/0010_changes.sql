@@ -14,10 +14,10 @@
 
 -- For targets in one domain, and in it those that begin like an address with an extension.
 CREATE INDEX forwards_target_domain
-   ON mailmaps.forwards ((mailmaps.domain_of(target_key)), target_key);
+   ON mailmaps.forwards ((split_part(target_key, '@', -1)), target_key);
 -- For a domain that becomes ours, or is no more, while accounts have their email there.
 CREATE INDEX user_accounts_email_domain
-   ON public.user_accounts ((mailmaps.domain_of(mailmaps.fold(email) COLLATE "C")));
+   ON public.user_accounts ((split_part(mailmaps.fold(email) COLLATE "C", '@', -1)));
 
 -- More keys than these are not named one by one, neither for one statement...
 CREATE FUNCTION mailmaps.most_keys() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 500;
@@ -51,7 +51,7 @@ BEGIN
             FROM falling f,
                LATERAL (
                   SELECT w.key FROM mailmaps.forwards w
-                  WHERE mailmaps.domain_of(w.target_key) = f.domain COLLATE "C"
+                  WHERE split_part(w.target_key, '@', -1) = f.domain COLLATE "C"
                     AND w.target_key = ('@' || f.domain) COLLATE "C"
                   UNION ALL
                   SELECT d.key FROM mailmaps.domain_alias_keys d
@@ -60,7 +60,7 @@ BEGIN
          )
          SELECT falling.origin, falling.domain, falling.origin <> falling.domain AND (
                SELECT true FROM mailmaps.forwards w
-               WHERE mailmaps.domain_of(w.target_key) = falling.domain COLLATE "C"
+               WHERE split_part(w.target_key, '@', -1) = falling.domain COLLATE "C"
                  AND w.target_key <> ('@' || falling.domain) COLLATE "C"
                LIMIT 1) AS asked
          FROM falling LIMIT most + 1
@@ -140,11 +140,11 @@ BEGIN
          SELECT r.key
          FROM targets t,
             LATERAL (SELECT f.key FROM mailmaps.forwards f
-                     WHERE mailmaps.domain_of(f.target_key) = t.domain COLLATE "C"
+                     WHERE split_part(f.target_key, '@', -1) = t.domain COLLATE "C"
                        AND f.target_key >= t.low COLLATE "C" AND f.target_key < t.high COLLATE "C"
                      OFFSET 0) AS r  -- OFFSET: never as a merge with all forwards
          UNION ALL
-         SELECT f.key FROM mailmaps.forwards f WHERE mailmaps.domain_of(f.target_key) = ANY (caught)
+         SELECT f.key FROM mailmaps.forwards f WHERE split_part(f.target_key, '@', -1) = ANY (caught)
          UNION ALL
          SELECT d.key FROM mailmaps.domain_alias_keys d WHERE d.target_key = ANY (fresh)
          UNION ALL
@@ -157,7 +157,7 @@ BEGIN
          JOIN public.user_addresses e ON mailmaps.fold(e.alias) COLLATE "C" = mailmaps.fold(a.email) COLLATE "C"
             AND e.username <> a.username
          JOIN public.user_addresses u ON u.username = a.username
-         WHERE mailmaps.domain_of(mailmaps.fold(a.email) COLLATE "C") = ANY (ours)
+         WHERE split_part(mailmaps.fold(a.email) COLLATE "C", '@', -1) = ANY (ours)
          LIMIT 4 * most + 1);
       IF cardinality(rows) > 4 * most OR array_position(rows, NULL) IS NOT NULL THEN
          RETURN NULL;
@@ -179,7 +179,7 @@ BEGIN
       OR mailmaps.most_keys_together() < (
          SELECT count(*) FROM (
             SELECT FROM public.user_accounts a
-            WHERE mailmaps.domain_of(mailmaps.fold(a.email) COLLATE "C") = ANY (domains)
+            WHERE split_part(mailmaps.fold(a.email) COLLATE "C", '@', -1) = ANY (domains)
             LIMIT mailmaps.most_keys_together() + 1) AS l);
 END
 $function$;
