@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAILMAPS := $(BIN)/mailmaps
 
-.PHONY: demo test check test-packages clean differential test-debian13
+.PHONY: demo test check test-packages clean differential test-debian13 bench bench-quick bench-picture chaos
 
 demo: $(VENV)/.demo
 	@exec $(MAILMAPS) demo
@@ -51,3 +51,23 @@ differential: $(VENV)/.dev
 # That with Debian 13's Postfix, in a tree of its own in .debian13 (as root; wants debootstrap).
 test-debian13: $(VENV)/.dev
 	sh tests/debian13.sh $(BIN)/python $(DIFFERENTIAL)
+
+# The benchmarks (as root, with Debian's Postfix): a table, and benchmarks/RESULTS.md; about half an hour.
+# `make bench ARGS="--only one"` measures one row, `make bench-quick` tries all of them in two minutes.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+bench-picture: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.picture $(ARGS)
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,bench]'
+	@touch $@
+
+# 2,000 messages and 2,000 RCPTs to unknown users through a real Postfix while PostgreSQL and the daemon are
+# stopped, hung and killed (as root; about six minutes). `make chaos SEED=... ARGS="--by socketmap"`
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.system.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)

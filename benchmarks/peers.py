@@ -1,0 +1,155 @@
+"""The servers that are measured, each a process of its own that ends with the `with` statement."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.system import postfix as private_postfix
+from tests.system.daemon import Daemon, Value
+from tests.system.postfix import PrivatePostfix
+
+from benchmarks.dataset import Dataset
+from mailmaps.demo.site import DELIMITER
+
+START_LIMIT = 120.0
+"""Seconds for a server to be ready; the largest loads five million rows."""
+
+POLL = 0.01
+
+# A Postfix of the tests ends itself after 15 minutes, should nobody else; a row takes that on a slow machine.
+private_postfix.LIFE_LIMIT = 3600
+
+ALIASES = "virtual_alias_maps"
+
+Sections = Mapping[str, Mapping[str, Value]]
+
+
+class NotReady(RuntimeError):
+    """A server did not get ready; the text has its log."""
+
+
+@contextmanager
+def floor(program: Path, *replies: str, unknown: str = "") -> Iterator[list[int]]:
+    """The C server; one port a reply. Keys that begin with `unknown`, if given, are not found."""
+    words = [str(program), *(["-u", unknown] if unknown else []), *replies]
+    with _serving(words, len(replies)) as ports:
+        yield ports
+
+
+@contextmanager
+def bare(folder: Path, dataset: Dataset) -> Iterator[int]:
+    """The bare uvloop protocol around a dict of every address."""
+    with tempfile.NamedTemporaryFile("w", dir=folder) as file:
+        for number in range(dataset.addresses):
+            address = dataset.address(number)
+            file.write(f"{address}\t{dataset.owner(address)}\n")
+        file.flush()
+        with _serving([sys.executable, "-m", "benchmarks.bare", file.name], 1) as ports:
+            yield ports[0]
+
+
+@contextmanager
+def _serving(words: list[str], port_count: int) -> Iterator[list[int]]:
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield [int(process.stdout.readline()) for _ in range(port_count)]
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+class Mailmaps:
+    """mailmaps on a dataset, with a folder of its own for the mirror."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        *,
+        mirror: bool = True,
+        settings: Sections | None = None,
+        tables: Mapping[str, list[str]] | None = None,
+    ) -> None:
+        self.mirror = Path(tempfile.mkdtemp(prefix="mirror-", dir=folder))
+        sections: dict[str, Mapping[str, Value]] = {
+            "database": {"dsn": dataset.dsn, "password_file": str(dataset.password_file)},
+            "mirror": {"enabled": mirror, "directory": str(self.mirror)},
+            "postfix": {"recipient_delimiter": DELIMITER},
+            **(settings or {}),
+        }
+        self.daemon = Daemon(sections, tables=tables)
+        self._is_mirrored = mirror
+        self._known = dataset.address(0)
+
+    def __enter__(self) -> Mailmaps:
+        try:
+            self.daemon.start()
+            self.wait()
+        except BaseException:
+            self.daemon.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.daemon.close()
+
+    def port(self, table: str = ALIASES) -> int:
+        return self.daemon.ports[table]
+
+    def spec(self, map_type: str = "tcp", table: str = ALIASES) -> str:
+        return self.daemon.map(map_type, table)
+
+    def wait(self) -> None:
+        """Wait until every mirror is proven to be current, or, without mirrors, until a key is answered.
+
+        Raises `NotReady`.
+        """
+        end = time.monotonic() + START_LIMIT
+        while not self._is_ready():
+            if time.monotonic() > end or not Path(f"/proc/{self.daemon.pid}/fd").exists():
+                raise NotReady(f"mailmaps is not ready: {self._mirrors()}\n{self.daemon.log()}")
+            time.sleep(POLL)
+
+    def _is_ready(self) -> bool:
+        if self._is_mirrored:
+            mirrors = self._mirrors()
+            return bool(mirrors) and all(mirror["proven"] for mirror in mirrors.values())
+        table = ALIASES if ALIASES in self.daemon.ports else next(iter(self.daemon.ports))
+        return self.daemon.ask(table, self._known).startswith("200")
+
+    def _mirrors(self) -> dict[str, dict[str, Any]]:
+        """What `mailmaps status` tells of each mirror; nothing as long as it does not answer."""
+        try:
+            told: dict[str, dict[str, Any]] = self.daemon.status()["mirrors"]
+        except (OSError, ValueError):  # it does not listen there yet, or has just gone
+            return {}
+        return told
+
+
+@contextmanager
+def postfix(maps: Mapping[str, str]) -> Iterator[PrivatePostfix]:
+    """A Postfix with these maps that gives nobody a reason to slow down."""
+    settings = {
+        "recipient_delimiter": DELIMITER,
+        "virtual_alias_domains": "",
+        "virtual_mailbox_base": "/nonexistent",
+        "virtual_uid_maps": "static:5000",
+        "virtual_gid_maps": "static:5000",
+        "smtpd_recipient_limit": "100000",
+        "smtpd_junk_command_limit": "10000000",
+        "smtpd_soft_error_limit": "10000000",
+        "smtpd_hard_error_limit": "10000000",
+        **maps,
+    }
+    with PrivatePostfix(settings) as running:
+        yield running
