@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.system.processes import eventually, free_ports
+from tests.system.ports import steady_ports
+from tests.system.processes import eventually
 
 TABLES = (
     "transport_maps",
@@ -57,7 +58,7 @@ class Daemon:
             tables = {table: [(sources or {}).get(table, "builtin")] for table in TABLES}
         else:
             settings = {"builtin_tables": False, **settings}
-        ports = free_ports(len(tables) + 1)
+        ports = steady_ports(len(tables) + 1)
         self.ports = dict(zip((*tables, "socketmap"), ports, strict=True))
         self.config = self.folder / "mailmaps.toml"
         self.output = self.folder / "output"

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mailmaps.maps.row_bytes import LONGEST_KEY
-from mailmaps.mirrors.file import DiskTrouble, MirrorFile, Unsound
+from mailmaps.mirrors.file import DiskTrouble, Lost, MirrorFile, Unsound
 from mailmaps.mirrors.reading import FirstReading, Mending, Reading
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,6 @@ class Mirror:
         if why != self.why:
             log.error("mirror %s: %s", self.view, why)
         self.why = why
-        self._drop_unreadable()
         self.outdate()
 
     def refresh(self, rows: Mapping[str, bytes], keys: set[str]) -> None:
@@ -193,6 +192,8 @@ class Mirror:
         except DiskTrouble as error:
             self.void()
             self.fail(str(error))
+        except Lost as error:
+            self.lose(error)
 
     def begin_reading(self) -> Reading:
         """To be called before the snapshot is taken, and answered by `end_reading` or `give_up_reading`."""
@@ -284,12 +285,11 @@ class Mirror:
         if self.proven:
             self._tell()
 
-    def _drop_unreadable(self) -> None:
-        """A disk that failed may have left us a file that cannot even be read: another will be made."""
-        try:
-            self.get(b"@")
-        except DiskTrouble:
-            self._file = None
+    def lose(self, error: Lost) -> None:
+        """The file is no longer open: a reading will make another."""
+        self._file = None
+        self.void()
+        self.fail(str(error))
 
     @property
     def _read_note(self) -> Path:

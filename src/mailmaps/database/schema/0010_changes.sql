@@ -20,15 +20,16 @@ CREATE INDEX user_accounts_email_domain
    ON public.user_accounts ((split_part(mailmaps.fold(email) COLLATE "C", '@', -1)));
 
 -- More keys than these are not named one by one, neither for one statement...
-CREATE FUNCTION mailmaps.most_keys() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 500;
+CREATE FUNCTION mailmaps.most_keys() RETURNS integer IMMUTABLE PARALLEL SAFE RETURN 500;
 -- ...nor, of one group, for one transaction.
-CREATE FUNCTION mailmaps.most_keys_together() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 5000;
+CREATE FUNCTION mailmaps.most_keys_together() RETURNS integer IMMUTABLE PARALLEL SAFE RETURN 5000;
 
 -- The targets that reach one of these keys, as ranges of forwards.target_key: the key itself, the key with
 -- an extension, and both in every domain that falls to the key's domain by catch-alls (x@d is x@e where @d
 -- goes to @e). One row of NULL: too many to say.
 CREATE FUNCTION mailmaps.reaching_targets(changed text[]) RETURNS TABLE (domain text, low text, high text)
-LANGUAGE plpgsql STABLE ROWS 20 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off
+LANGUAGE plpgsql STABLE ROWS 20 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 AS $function$
 DECLARE
    most CONSTANT integer := 4 * mailmaps.most_keys();
@@ -87,8 +88,9 @@ BEGIN
          string_to_table(delimiters, NULL) AS e (delimiter),
          LATERAL (SELECT mailmaps.unquoted(a.local) || e.delimiter) AS i (internal),
          -- Quoted as well: what comes after the delimiter may need it.
-         LATERAL (VALUES (i.internal),
-                         ('"' || regexp_replace(i.internal COLLATE "C", '(["\\\r])', '\\\1', 'g'))) AS b (beginning)
+         LATERAL (VALUES
+            (i.internal),
+            ('"' || regexp_replace(i.internal COLLATE "C", '(["\\\r])', '\\\1', 'g'))) AS b (beginning)
       WHERE a.local <> '' COLLATE "C";
 END
 $function$;
@@ -103,7 +105,8 @@ SET plan_cache_mode = force_generic_plan SET jit = off
 AS $function$
 DECLARE
    most CONSTANT integer := mailmaps.most_keys();
-   fresh text[] COLLATE "C" := ARRAY(SELECT DISTINCT c.key FROM unnest(changed) AS c (key) WHERE c.key IS NOT NULL);
+   fresh text[] COLLATE "C" := ARRAY(
+      SELECT DISTINCT c.key FROM unnest(changed) AS c (key) WHERE c.key IS NOT NULL);
    found text[] COLLATE "C" := '{}';
    rows text[] COLLATE "C";
    -- Of the fresh keys: domains that are ours or not; those and whole domains that catch-alls stand for.
@@ -154,8 +157,8 @@ BEGIN
          UNION ALL
          SELECT mailmaps.fold(u.alias)
          FROM public.user_accounts a
-         JOIN public.user_addresses e ON mailmaps.fold(e.alias) COLLATE "C" = mailmaps.fold(a.email) COLLATE "C"
-            AND e.username <> a.username
+         JOIN public.user_addresses e ON e.username <> a.username
+            AND mailmaps.fold(e.alias) COLLATE "C" = mailmaps.fold(a.email) COLLATE "C"
          JOIN public.user_addresses u ON u.username = a.username
          WHERE split_part(mailmaps.fold(a.email) COLLATE "C", '@', -1) = ANY (ours)
          LIMIT 4 * most + 1);
@@ -171,7 +174,8 @@ $function$;
 -- Whether too many accounts have their email in these domains to look for those that others have listed; or
 -- a domain alias leads there, whose keys are as many as the domain has.
 CREATE FUNCTION mailmaps.reaches_far(domains text[]) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 AS $function$
 BEGIN
    RETURN EXISTS (
@@ -256,7 +260,8 @@ BEGIN
       changed := ARRAY(SELECT mailmaps.fold(alias) FROM (
          (SELECT username, alias FROM old_rows EXCEPT SELECT username, alias FROM new_rows)
          UNION ALL
-         (SELECT username, alias FROM new_rows EXCEPT SELECT username, alias FROM old_rows)) AS c LIMIT most);
+         (SELECT username, alias FROM new_rows EXCEPT SELECT username, alias FROM old_rows)
+      ) AS c LIMIT most);
    END IF;
    PERFORM mailmaps.send_change(TG_OP, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'addresses', changed);
    RETURN NULL;
@@ -280,7 +285,8 @@ BEGIN
       changed := ARRAY(SELECT key FROM (
          (SELECT key, target_key, target FROM old_rows EXCEPT SELECT key, target_key, target FROM new_rows)
          UNION ALL
-         (SELECT key, target_key, target FROM new_rows EXCEPT SELECT key, target_key, target FROM old_rows)) AS c LIMIT most);
+         (SELECT key, target_key, target FROM new_rows EXCEPT SELECT key, target_key, target FROM old_rows)
+      ) AS c LIMIT most);
    END IF;
    PERFORM mailmaps.send_change(TG_OP, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'addresses', changed);
    RETURN NULL;
@@ -304,7 +310,8 @@ BEGIN
       changed := ARRAY(SELECT key FROM (
          (SELECT key, target_key FROM old_rows EXCEPT SELECT key, target_key FROM new_rows)
          UNION ALL
-         (SELECT key, target_key FROM new_rows EXCEPT SELECT key, target_key FROM old_rows)) AS c LIMIT most);
+         (SELECT key, target_key FROM new_rows EXCEPT SELECT key, target_key FROM old_rows)
+      ) AS c LIMIT most);
    END IF;
    PERFORM mailmaps.send_change(TG_OP, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'addresses', changed);
    RETURN NULL;
@@ -328,7 +335,8 @@ BEGIN
       changed := ARRAY(SELECT mailmaps.fold(domain) FROM (
          (SELECT domain, transport FROM old_rows EXCEPT SELECT domain, transport FROM new_rows)
          UNION ALL
-         (SELECT domain, transport FROM new_rows EXCEPT SELECT domain, transport FROM old_rows)) AS c LIMIT most);
+         (SELECT domain, transport FROM new_rows EXCEPT SELECT domain, transport FROM old_rows)
+      ) AS c LIMIT most);
    END IF;
    PERFORM mailmaps.send_change(TG_OP, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'domains', changed);
    RETURN NULL;
@@ -352,7 +360,8 @@ BEGIN
       changed := ARRAY(SELECT mailmaps.fold(address) FROM (
          (SELECT address FROM old_rows EXCEPT SELECT address FROM new_rows)
          UNION ALL
-         (SELECT address FROM new_rows EXCEPT SELECT address FROM old_rows)) AS c LIMIT most);
+         (SELECT address FROM new_rows EXCEPT SELECT address FROM old_rows)
+      ) AS c LIMIT most);
    END IF;
    PERFORM mailmaps.send_change(TG_OP, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'relay_recipients', changed);
    RETURN NULL;
@@ -387,7 +396,8 @@ BEGIN
    END IF;
    IF TG_OP <> 'TRUNCATE' THEN
       changed := coalesce(changed, '{}') || ARRAY(
-         SELECT mailmaps.fold(u.alias) FROM public.user_addresses u WHERE u.username = ANY (usernames) LIMIT most);
+         SELECT mailmaps.fold(u.alias) FROM public.user_addresses u
+         WHERE u.username = ANY (usernames) LIMIT most);
    END IF;
    PERFORM mailmaps.send_change(TG_OP, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'addresses', changed);
    RETURN NULL;
@@ -415,7 +425,8 @@ BEGIN
       changed := ARRAY(SELECT mailmaps.fold(c.domain) FROM (
          (SELECT domain, transport FROM old_rows EXCEPT SELECT domain, transport FROM new_rows)
          UNION ALL
-         (SELECT domain, transport FROM new_rows EXCEPT SELECT domain, transport FROM old_rows)) AS c LIMIT most);
+         (SELECT domain, transport FROM new_rows EXCEPT SELECT domain, transport FROM old_rows)
+      ) AS c LIMIT most);
       ours := ARRAY(SELECT c.key FROM (
          (SELECT mailmaps.fold(domain) AS key FROM old_rows EXCEPT SELECT mailmaps.fold(domain) FROM new_rows)
          UNION ALL
@@ -448,7 +459,8 @@ BEGIN
       changed := ARRAY(SELECT mailmaps.fold(c.domain) FROM (
          (SELECT domain, target FROM old_rows EXCEPT SELECT domain, target FROM new_rows)
          UNION ALL
-         (SELECT domain, target FROM new_rows EXCEPT SELECT domain, target FROM old_rows)) AS c LIMIT most);
+         (SELECT domain, target FROM new_rows EXCEPT SELECT domain, target FROM old_rows)
+      ) AS c LIMIT most);
       ours := ARRAY(SELECT c.key FROM (
          (SELECT mailmaps.fold(domain) AS key FROM old_rows EXCEPT SELECT mailmaps.fold(domain) FROM new_rows)
          UNION ALL
