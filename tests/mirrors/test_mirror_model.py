@@ -92,11 +92,13 @@ class WholeReading:
 
 
 @dataclass
-class KeysReading:
-    """Dirty keys being read again, and the rows they had."""
+class CatchingUp:
+    """One `Following.catch_up`: what was told before it is read, with what is told until its turn comes."""
 
-    keys: set[str]
-    rows: Rows
+    beat: float | None  # that was back before it began
+    to_read: bool
+    keys: set[str] | None = None  # being read, and the rows they had
+    rows: Rows = field(default_factory=dict)
 
 
 @dataclass
@@ -123,7 +125,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.database = Database()
         self.listening: Listening | None = None
         self.whole: WholeReading | None = None
-        self.again: KeysReading | None = None
+        self.catching_up: CatchingUp | None = None
         self.definition = 0  # of the view and its triggers
         self.definition_seen = -1
         self.triggers_on = True
@@ -192,7 +194,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.listening = Listening()
         self.send_beat()
 
-    @precondition(lambda self: self.listening)
+    @precondition(lambda self: self.listening and not self.catching_up)
     @rule()
     def send_beat(self) -> None:
         """Behind all that has been notified; whoever looks does so afterwards."""
@@ -218,55 +220,63 @@ class MirrorMachine(RuleBasedStateMachine):
         for _ in range(min(count, len(self.listening.queue))):
             self.listening.queue.popleft()()
 
-    @precondition(lambda self: self.listening and self.listening.follows and not self.again)
+    @precondition(lambda self: self.is_well and not self.catching_up)
     @rule()
     def look(self) -> None:
         assert self.listening is not None
         self.tick()
-        if not self.listening.is_dead:
-            self.listening.has_looked = True
-            if self.definition != self.definition_seen:
-                self.definition_seen = self.definition
-                self.mirror.watch(frozenset(), "" if self.triggers_on else "triggers are disabled")
-
-    @precondition(lambda self: self.is_caught_up)
-    @rule()
-    def catch_up_ends(self) -> None:
-        assert self.listening is not None
-        self.tick()
-        self.mirror.current_as_of(self.listening.beat)
+        self.listening.has_looked = True
+        if self.definition != self.definition_seen:
+            self.definition_seen = self.definition
+            self.mirror.watch(
+                str(self.definition), frozenset(), "" if self.triggers_on else "triggers are disabled"
+            )
 
     @property
-    def is_caught_up(self) -> bool:
-        """When Changes._follow says so, after Mirrors.catch_up."""
-        one = self.listening
-        caught_up = self.again is None and not self.mirror.dirty
-        return one is not None and one.follows and one.is_back and one.has_looked and caught_up
+    def is_well(self) -> bool:
+        return self.listening is not None and self.listening.follows and not self.listening.is_dead
 
-    # Reading keys again, as Mirrors.catch_up does
+    # Reading keys again, as mailmaps.mirrors.following does
 
-    @precondition(lambda self: self.can_read_again)
+    @precondition(lambda self: self.is_well and self.listening.has_looked and not self.catching_up)
+    @rule()
+    def catch_up(self) -> None:
+        assert self.listening is not None
+        beat = self.listening.beat if self.listening.is_back else None
+        self.catching_up = CatchingUp(beat, to_read=bool(self.mirror.dirty))
+
+    @precondition(
+        lambda self: self.is_well and self.catching_up and not self.catching_up.keys and self.mirror.dirty
+    )
     @rule()
     def begin_reading_keys(self) -> None:
+        assert self.catching_up is not None
         self.tick()
-        keys, self.mirror.dirty = self.mirror.dirty, set()
-        rows = self.database.rows
-        self.again = KeysReading(keys, {key: rows[key] for key in keys if key in rows})
+        self.catching_up.keys = self.mirror.take_dirty()
+        self.catching_up.rows = {
+            key: row for key, row in self.database.rows.items() if key in self.catching_up.keys
+        }
 
-    @property
-    def can_read_again(self) -> bool:
-        one = self.listening
-        is_well = one is not None and one.follows and not one.is_dead
-        return is_well and self.again is None and bool(self.mirror.dirty)
-
-    @precondition(lambda self: self.again)
+    @precondition(lambda self: self.catching_up and self.catching_up.keys)
     @rule()
     def end_reading_keys(self) -> None:
-        assert self.again is not None
+        assert self.catching_up is not None
+        assert self.catching_up.keys is not None
         self.tick()
-        again, self.again = self.again, None
-        self.mirror.refresh(again.rows, again.keys)
-        self.heard -= again.keys - self.mirror.dirty
+        self.mirror.refresh(self.catching_up.rows, self.catching_up.keys)
+        self.heard -= self.catching_up.keys - self.mirror.dirty
+        self.catching_up.keys, self.catching_up.to_read = None, False
+
+    @precondition(
+        lambda self: self.catching_up and not self.catching_up.keys and not self.catching_up.to_read
+    )
+    @rule()
+    def end_catching_up(self) -> None:
+        assert self.catching_up is not None
+        self.tick()
+        if self.catching_up.beat is not None:
+            self.mirror.current_as_of(self.catching_up.beat)
+        self.catching_up = None
 
     # Whole readings, as Readings has them
 
@@ -300,8 +310,9 @@ class MirrorMachine(RuleBasedStateMachine):
         self.tick()
         whole, self.whole = self.whole, None
         self.mirror.end_reading(whole.reading, whole.began)
-        self.heard &= self.mirror.dirty | (self.again.keys if self.again else set())
-        if not self.mirror.dirty and self.again is None:  # these may have been left as they were
+        under_way = self.catching_up.keys if self.catching_up else None
+        self.heard &= self.mirror.dirty | (under_way or set())
+        if not self.mirror.dirty and not under_way:  # these may have been left as they were
             self.unheard = {key: when for key, when in self.unheard.items() if when > whole.snapshot}
 
     # Time, and those who ask
@@ -324,7 +335,11 @@ class MirrorMachine(RuleBasedStateMachine):
     def something_goes_wrong(self, data: st.DataObject) -> None:
         can_go_wrong = [self.switch_triggers, self.stop, self.be_killed]
         can_go_wrong += [self.go_deaf, self.be_half_open] if self.listening is not None else []
-        can_go_wrong += [self.be_refused_keys, self.fail_to_write_keys] if self.again is not None else []
+        can_go_wrong += (
+            [self.be_refused_keys, self.fail_to_write_keys]
+            if self.catching_up and self.catching_up.keys
+            else []
+        )
         can_go_wrong += [self.give_up, self.be_refused] if self.whole is not None else []
         can_go_wrong += [self.fail_to_write] if self.whole is not None and self.whole.rows else []
         self.tick()
@@ -351,21 +366,22 @@ class MirrorMachine(RuleBasedStateMachine):
         self.listening.is_dead = True
 
     def go_deaf(self) -> None:
-        if self.again is not None:  # its connection was the same
-            self.be_refused_keys()
-        self.listening = None
+        if self.catching_up and self.catching_up.keys:  # its connection was the same
+            self.mirror.give_up_keys()
+        self.listening = self.catching_up = None
         self.mirror.deaf()
 
     def be_refused_keys(self) -> None:
-        self.again = None
-        self.mirror.void()
+        assert self.catching_up is not None
+        self.mirror.give_up_keys()
         self.mirror.fail("the statement took too long")
+        self.catching_up.keys, self.catching_up.to_read = None, False
 
     def fail_to_write_keys(self) -> None:
-        assert self.again is not None
-        again, self.again = self.again, None
+        assert self.catching_up is not None
         with no_room():
-            self.mirror.refresh(again.rows, again.keys)
+            self.mirror.refresh(self.catching_up.rows, self.catching_up.keys or set())
+        self.catching_up.keys, self.catching_up.to_read = None, False
 
     def fail_to_write(self) -> None:
         assert self.whole is not None
@@ -395,7 +411,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def restart(self, directory: Path) -> None:
         if self.whole is not None:
             self.whole.reading.abandon()
-        self.listening = self.again = self.whole = None
+        self.listening = self.catching_up = self.whole = None
         self.definition_seen = -1
         self.heard.clear()  # of a change that was not read before that, nothing is known any more
         before, age, drift = self.content(), self.mirror.age, self.mirror.drift
@@ -460,25 +476,32 @@ class MirrorMachine(RuleBasedStateMachine):
         """Nobody writes, and the connection is well: go on until nothing is left to be done."""
         if self.listening is None:
             self.listen()
+        self.take_all_steps()
         self.send_beat()
+        self.take_all_steps()
+        assert self.mirror.proven
+
+    def take_all_steps(self) -> None:
         for _ in range(100):
             if step := self.next_step():
                 step()
-        assert self.mirror.proven
 
     def next_step(self) -> Callable[[], None] | None:
         assert self.listening is not None
         whole = self.whole
+        catching_up = self.catching_up
         steps: list[tuple[object, Callable[[], None]]] = [
             (whole and whole.rows is None, self.take_snapshot),
             (whole and whole.rows, partial(self.hand_over_rows, 3)),
             (whole and whole.rows == [], self.end_reading),
-            (self.again, self.end_reading_keys),
+            (catching_up and catching_up.keys, self.end_reading_keys),
+            (catching_up and catching_up.to_read, self.begin_reading_keys),
+            (catching_up, self.end_catching_up),
             (self.listening.queue, partial(self.deliver, 4)),
             (not self.listening.has_looked, self.look),
-            (self.can_read_again, self.begin_reading_keys),
+            (self.mirror.dirty, self.catch_up),
             (self.mirror.unread, self.begin_reading),
-            (not self.mirror.proven and self.is_caught_up, self.catch_up_ends),
+            (not self.mirror.proven, self.catch_up),
         ]
         return next((step for is_due, step in steps if is_due), None)
 

@@ -23,8 +23,12 @@ log = logging.getLogger(__name__)
 # Keys in one statement; some more when the last question has several.
 MOST_KEYS = 500
 
-# query_canceled: the statement took too long. Asking it again in pieces would take longer still.
-_TOO_LONG = "57014"
+# What no other key would change: the statement took too long (query_canceled; in pieces it would take longer
+# still), the view is missing (undefined_table, undefined_column, invalid_schema_name) or not for us.
+_NO_KEYS_FAULT = {"57014", "42P01", "42703", "3F000", "42501"}
+
+# Class "data exception", such as a character that the server's encoding does not have.
+_KEYS_FAULT = "22"
 
 _Waiting = tuple[Sequence[str], "asyncio.Future[Rows]"]
 
@@ -100,8 +104,12 @@ class Batch:
             try:
                 rows = await self._fetch(keys)
             except asyncpg.PostgresError as error:
-                if len(batch) == 1 or error.sqlstate == _TOO_LONG:
+                if error.sqlstate in _NO_KEYS_FAULT or (
+                    len(batch) == 1 and not error.sqlstate.startswith(_KEYS_FAULT)
+                ):
                     raise
+                if len(batch) == 1:
+                    raise self._about_key(error) from error
                 await self._ask_apart(batch)
                 return
         for keys_of_one, future in batch:
@@ -113,8 +121,7 @@ class Batch:
             try:
                 rows = await self._fetch(list(keys))
             except asyncpg.PostgresError as error:
-                self._log_once(error)
-                rows_or_why: Rows | CannotSay = CannotSay(f"database: {reason(error)}", about_key=True)
+                rows_or_why: Rows | CannotSay = self._about_key(error)
             else:
                 rows_or_why = rows
             if future.done():
@@ -124,10 +131,12 @@ class Batch:
             else:
                 future.set_result(rows_or_why)
 
-    def _log_once(self, error: asyncpg.PostgresError) -> None:
+    def _about_key(self, error: asyncpg.PostgresError) -> CannotSay:
+        """What to say of a question that fails by itself; logged once for each kind of error."""
         if error.sqlstate not in self._logged:
             self._logged.add(error.sqlstate)
             log.warning("%s: cannot say for some keys: %s", self._name, reason(error))
+        return CannotSay(f"database: {reason(error)}", about_key=True)
 
 
 def _fail(batch: list[_Waiting], error: CannotSay) -> None:

@@ -67,7 +67,10 @@ class Follower(Protocol):
         """Once a beat: see whether all that should be notified still is."""
 
     async def catch_up(self, connection: Connection) -> None:
-        """Read again what was told. This and `look` raise what asyncpg does for a connection of no use."""
+        """Read again what was told before this call, not what comes in the meantime.
+
+        This and `look` raise what asyncpg does for a connection of no use.
+        """
 
     def current_as_of(self, moment: float) -> None:
         """Everything committed before `moment` (of the loop's clock) has been told, or caught up with."""
@@ -160,12 +163,13 @@ class Changes:
                 async with asyncio.timeout(WORK_LIMIT):
                     await self._follower.look(connection)
             self._wake.clear()
+            is_back = not self._beat  # what is told from here on was notified after it
             async with asyncio.timeout(WORK_LIMIT):
                 await self._follower.catch_up(connection)
-            if not self._beat:
+            if is_back:
                 self._follower.current_as_of(self._beat_sent)
                 self._tried.set()
-            elif loop.time() > self._beat_sent + BEAT_LIMIT:
+            elif self._beat and loop.time() > self._beat_sent + BEAT_LIMIT:
                 raise _Deaf(_NOT_BACK)
             await self._woken(self._beat_sent + BEAT_LIMIT if self._beat else self._next_beat)
 

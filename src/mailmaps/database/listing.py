@@ -36,7 +36,8 @@ async def read_rows(
     Raises `asyncpg.PostgresError`, `OSError`, `asyncpg.InterfaceError`, `TimeoutError`, and what `take`
     raises. A view that breaks the contract (a key that is not text sorts differently) shows in `take`.
     """
-    as_utf8 = connection.get_settings().server_encoding in _SORTED_AS_UTF8
+    encoding = connection.get_settings().server_encoding
+    as_utf8 = encoding in _SORTED_AS_UTF8
     order = '"key" COLLATE "C"' if as_utf8 else "convert_to(\"key\", 'UTF8')"
     query = (
         f'SELECT "key", value FROM (SELECT "key"::text, value::text FROM {quote_name(view)}) AS listed '  # noqa: S608  # quoted
@@ -52,7 +53,9 @@ async def read_rows(
                 take(rows)
                 await asyncio.sleep(0)  # lookups go first
 
-        await connection.copy_from_query(query, output=received, encoding="UTF8")
+        await connection.copy_from_query(
+            query, output=received, encoding=encoding if encoding == "SQL_ASCII" else "UTF8"
+        )
     if rows := grouping.end():
         take(rows)
 

@@ -36,7 +36,7 @@ class Following:
         self._notified: dict[str, set[str]] = {}  # keys by group, whose dependents are to be found
         self._dependents: dict[str, set[Callable[[], None]]] = {}  # by the relation's name as it is given
         self._relations: dict[str, Watch] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}  # of the relations
 
     @property
     def has_dependents(self) -> bool:
@@ -50,6 +50,7 @@ class Following:
         self._dependents[relation].discard(forget)
         if not self._dependents[relation]:
             del self._dependents[relation]
+            self._fingerprints.pop(relation, None)
 
     def listening(self) -> None:
         """Told by `Changes`, as all that follow."""
@@ -82,22 +83,24 @@ class Following:
         if views := list({mirror.view for mirror in self._mirrors.values()}):
             async with asyncio.timeout(ANSWER_LIMIT):
                 watches = await read_watches(connection, views)
-            for name, mirror in self._mirrors.items():
-                watch = watches.get(mirror.view)
-                if watch is not None and self._is_other(name, watch):
-                    mirror.watch(watch.relations, watch.problem)
+            for mirror in self._mirrors.values():
+                if watch := watches.get(mirror.view):
+                    mirror.watch(watch.fingerprint, watch.relations, watch.problem)
         if self._dependents:
             async with asyncio.timeout(ANSWER_LIMIT):
                 self._relations = await read_relations(connection, list(self._dependents))
             for name, watch in self._relations.items():
-                if self._is_other("depends_on " + name, watch):
+                if self._fingerprints.get(name) != watch.fingerprint:
+                    self._fingerprints[name] = watch.fingerprint
                     self._forget(name)
 
     async def catch_up(self, connection: Connection) -> None:
-        while self._notified or any(mirror.dirty for mirror in self._mirrors.values()):
-            while self._notified:
-                await self._touch_dependents(connection, *self._notified.popitem())
-            await self._read_dirty(connection)
+        notified, self._notified = self._notified, {}
+        for group, keys in notified.items():
+            await self._touch_dependents(connection, group, keys)
+        for mirror in list(self._mirrors.values()):
+            if mirror.dirty:
+                await self._read_again(connection, mirror)
 
     async def _touch_dependents(self, connection: Connection, group: str, keys: set[str]) -> None:
         """Two transactions that do not see each other may each miss the other's part of the way from an alias
@@ -112,6 +115,7 @@ class Following:
                 if is_going(connection, error):
                     raise
                 for mirror in self._of_group(group):
+                    mirror.void()
                     mirror.fail(reason(error))
                 return
             if found is None:  # too many to say
@@ -119,11 +123,6 @@ class Following:
                 return
             for mirror in self._of_group(group):
                 mirror.touch(found)
-
-    async def _read_dirty(self, connection: Connection) -> None:
-        while dirty := [mirror for mirror in self._mirrors.values() if mirror.dirty]:
-            for mirror in dirty:
-                await self._read_again(connection, mirror)
 
     def current_as_of(self, moment: float) -> None:
         for mirror in self._mirrors.values():
@@ -141,23 +140,18 @@ class Following:
         for forget in tuple(self._dependents.get(relation, ())):
             forget()
 
-    def _is_other(self, name: str, watch: Watch) -> bool:
-        before = self._fingerprints.get(name)
-        self._fingerprints[name] = watch.fingerprint
-        return before != watch.fingerprint
-
     async def _read_again(self, connection: Connection, mirror: Mirror) -> None:
         """Read the dirty keys. What PostgreSQL says against that concerns this mirror alone."""
-        keys, mirror.dirty = mirror.dirty, set()
+        keys = mirror.take_dirty()
         try:
             async with asyncio.timeout(ANSWER_LIMIT):
                 rows = await fetch_rows(connection, mirror.view, sorted(keys), mirror.replace)
             mirror.refresh({key: pack(values) for key, values in rows.items()}, keys)
         except Refused as error:
-            mirror.void()
+            mirror.give_up_keys()
             if is_going(connection, error):
                 raise
             mirror.fail(reason(error))
         except BaseException:
-            mirror.void()
+            mirror.give_up_keys()
             raise

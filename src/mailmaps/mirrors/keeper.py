@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from mailmaps.config.dsn import database_name, each_host, place
@@ -83,7 +84,9 @@ class Mirrors:
 
         `eager`: the resolver asks it.
         """
-        name = f"{view} for delivery" if replace else view
+        name = view
+        if replace:  # during a reload there may be two
+            name += " " + blake2b(repr(sorted(replace.items())).encode(), digest_size=4).hexdigest()
         if name not in self._mirrors:
             mirror = self._mirrors[name] = self._made(view, replace)
             self._readings.add(name, mirror)

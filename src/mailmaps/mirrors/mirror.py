@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mailmaps.maps.row_bytes import LONGEST_KEY
@@ -55,6 +55,7 @@ class Mirror:
         self.dirty: set[str] = set()  # keys to be read again
         self.relations: frozenset[str] = frozenset()
         self.unwatched = "the database has not been asked yet"  # why not every change is notified
+        self._fingerprint = ""
         self.drift = 0
         self._path = Path()
         self._identity = identity
@@ -62,8 +63,9 @@ class Mirror:
         self._file: MirrorFile | None = None
         self._touched: set[str] | None = None  # keys notified during a whole reading
         self._was_proven = False  # when the reading that is under way began
-        self._told: set[str] = set()  # keys notified since all that was had been read again
-        self._told_before: set[str] = set()  # those of them when the reading began
+        self._again: set[str] = set()  # keys that are being read again
+        self._owed: set[str] = set()  # keys that must be, until the rows of the last reading can be proven
+        self._told_before: set[str] = set()  # keys to be read again when the reading began
         self._unheard: set[str] = set()  # keys that a reading has mended and nobody has told of yet
         self._unheard_at = 0.0  # when it last did
         self._is_void = False  # rows have changed, and nobody knows which
@@ -131,7 +133,6 @@ class Mirror:
     def touch(self, keys: Sequence[str]) -> None:
         """These keys may have changed."""
         self.dirty.update(keys)
-        self._told.update(keys)
         self._unheard.difference_update(keys)
         if self._touched is not None:
             self._touched.update(keys)
@@ -147,17 +148,17 @@ class Mirror:
 
     def deaf(self) -> None:
         """Any row may have changed, and the keys that were to be read again will only be with all others."""
-        if self._told:
+        if self.dirty or self._again:
             self.void()
         else:
             self.outdate()
-        self._told.clear()
         self.dirty.clear()
+        self._again = set()
 
     @property
     def is_behind(self) -> bool:
         """Whether rows are known to have changed that have not been read again."""
-        return self._is_void or bool(self.dirty or self._told)
+        return self._is_void or bool(self.dirty or self._again)
 
     def void(self) -> None:
         """Rows have changed and are not read again yet: what was proven is no longer worth anything."""
@@ -167,8 +168,11 @@ class Mirror:
             self._file.proven(0.0)
         self.outdate()
 
-    def watch(self, relations: frozenset[str], problem: str) -> None:
-        """The view, its tables or their triggers are others than before; `problem`: not all is notified."""
+    def watch(self, fingerprint: str, relations: frozenset[str], problem: str) -> None:
+        """How the view, its tables and their triggers are now; `problem`: not all is notified."""
+        if (fingerprint, problem) == (self._fingerprint, self.unwatched):
+            return
+        self._fingerprint = fingerprint
         if problem and problem != self.unwatched:
             log.warning("mirror %s: no key is believed to be missing: %s", self.view, problem)
         self.relations, self.unwatched = relations, problem
@@ -181,19 +185,29 @@ class Mirror:
         self.why = why
         self.outdate()
 
+    def take_dirty(self) -> set[str]:
+        """The keys to be read again now; to be answered by `refresh` or `give_up_keys`."""
+        self._again, self.dirty = self.dirty, set()
+        return self._again
+
+    def give_up_keys(self) -> None:
+        """They could not be read."""
+        self._again = set()
+        self.void()
+
     def refresh(self, rows: Mapping[str, bytes], keys: set[str]) -> None:
         """Take over the rows that `keys` have; those not in `rows` have none."""
+        self._again = set()
+        self._owed -= keys
         if self._file is None:
             return  # a first reading has recorded them as touched
         encoded = {key.encode(errors="surrogateescape"): rows.get(key) for key in keys}
         try:
-            if self._file.change({key: row for key, row in encoded.items() if 0 < len(key) <= LONGEST_KEY}):
+            if self._change({key: row for key, row in encoded.items() if 0 < len(key) <= LONGEST_KEY}):
                 self._tell()
         except DiskTrouble as error:
             self.void()
             self.fail(str(error))
-        except Lost as error:
-            self.lose(error)
 
     def begin_reading(self) -> Reading:
         """To be called before the snapshot is taken, and answered by `end_reading` or `give_up_reading`."""
@@ -202,10 +216,10 @@ class Mirror:
         if self._file is None:
             reading = FirstReading(self._path, self._identity)
         else:
-            reading = Mending(self._file, touched.__contains__, self._mended)
+            reading = Mending(self._file, touched.__contains__, self._mend)
         self.unread = False
         self._touched = touched
-        self._told_before = self._told.copy()
+        self._told_before = self.dirty | self._again
         self._was_proven = self.proven
         return reading
 
@@ -219,6 +233,8 @@ class Mirror:
         if not self._touched and not self._told_before:  # else some rows may be older than the snapshot
             self._current_at = max(began, self._current_at or began)
             self._note_reading()
+        if not self._was_proven:
+            self._owed = self._touched
         self.touch(tuple(self._touched))
         self._touched = None
         self._is_void = self._is_void and self.unread
@@ -236,14 +252,12 @@ class Mirror:
 
     def current_as_of(self, moment: float) -> None:
         """All that was notified before `moment` has been read, if it was for us."""
-        if not self.dirty:
-            self._told.clear()
         if moment >= self._unheard_at and self._unheard:
             self.drift += len(self._unheard)
             log.warning("mirror %s: %d rows had changed unheard of", self.view, len(self._unheard))
             self._unheard.clear()
         being_made = self._touched is not None and not self.proven
-        if self._file is None or self.unread or being_made or self.unwatched or self.dirty:
+        if self._file is None or self.unread or being_made or self.unwatched or self._owed:
             return
         self._current_at = self._proven_at = max(moment, self._current_at or moment)
         self._file.proven(self._wall(self._current_at))
@@ -276,20 +290,25 @@ class Mirror:
             return "it is being read" if self.is_being_read else "it is to be read"
         return self.why or self.unwatched or "nothing has proven it yet"
 
-    def _mended(self, keys: Collection[str]) -> None:
+    def _mend(self, rows: Mapping[bytes, bytes | None]) -> None:
         """The reading under way has found other rows under these keys. Is it that nobody told us of them, or
         not yet? A beat sent from now on comes after that. Who is told later finds no difference any more."""
+        self._change(rows)
         if self._was_proven and not self.unread:
+            keys = (key.decode(errors="surrogateescape") for key in rows)
             self._unheard.update(key for key in keys if key not in self._told_before)
             self._unheard_at = self._clock()
         if self.proven:
             self._tell()
 
-    def lose(self, error: Lost) -> None:
-        """The file is no longer open: a reading will make another."""
-        self._file = None
-        self.void()
-        self.fail(str(error))
+    def _change(self, rows: Mapping[bytes, bytes | None]) -> int:
+        """Change the file; one that is lost by that is held no more: another will be made."""
+        assert self._file is not None
+        try:
+            return self._file.change(rows)
+        except Lost as error:
+            self._file = None
+            raise DiskTrouble(str(error)) from error
 
     @property
     def _read_note(self) -> Path:

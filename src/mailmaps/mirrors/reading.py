@@ -6,7 +6,7 @@ stretches, nearly all of it, are compared at once. A file that changes little is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -48,15 +48,18 @@ class FirstReading:
 class Mending:
     """Makes a file equal. A row for which `is_newer` is true has been read again since, and stays.
 
-    `mended` is told the keys whose rows have been changed, added or removed.
+    `mend` sets rows, or removes those that are None.
     """
 
     def __init__(
-        self, file: MirrorFile, is_newer: Callable[[str], bool], mended: Callable[[Collection[str]], None]
+        self,
+        file: MirrorFile,
+        is_newer: Callable[[str], bool],
+        mend: Callable[[Mapping[bytes, bytes | None]], None],
     ) -> None:
         self._file = file
         self._is_newer = is_newer
-        self._mended = mended
+        self._apply = mend
         self._last: bytes | None = None  # everything up to this key has been compared
 
     def take(self, rows: PackedRows) -> None:
@@ -93,7 +96,10 @@ class Mending:
             if held.get(key) != value and 0 < len(key) <= LONGEST_KEY
         }
         changes |= dict.fromkeys(held.keys() - wanted.keys())
-        names = {key: key.decode(errors="surrogateescape") for key in changes}
-        kept = {key: value for key, value in changes.items() if not self._is_newer(names[key])}
-        if kept and self._file.change(kept):
-            self._mended([names[key] for key in kept])
+        kept = {
+            key: value
+            for key, value in changes.items()
+            if not self._is_newer(key.decode(errors="surrogateescape"))
+        }
+        if kept:
+            self._apply(kept)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mailmaps.config.load import SettingsError
 from mailmaps.database.connect import BREAKS, ConnectError, Refused, reason
 from mailmaps.database.listing import read_rows
-from mailmaps.mirrors.file import DiskTrouble, Lost
+from mailmaps.mirrors.file import DiskTrouble
 from mailmaps.mirrors.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -160,8 +160,6 @@ class Readings:
             why = str(error)
         except (Refused, TimeoutError, *BREAKS) as error:
             why = reason(error)
-        except Lost as error:
-            mirror.lose(error)
         except Exception:
             why = "internal error"
             raise

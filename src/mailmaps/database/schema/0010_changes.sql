@@ -66,7 +66,8 @@ BEGIN
                LIMIT 1) AS asked
          FROM falling LIMIT most + 1
       ) AS f;
-   IF number > most OR delimiters ~ '[^\u0001-\u007e]' THEN
+   IF number > most OR coalesce(cardinality(fallen), 0)::bigint * cardinality(keys) > 2 * most
+      OR delimiters ~ '[^\u0001-\u007e]' THEN
       RETURN QUERY SELECT NULL, NULL, NULL;
       RETURN;
    END IF;
