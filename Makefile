@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAILMAPS := $(BIN)/mailmaps
 
-.PHONY: demo test check test-packages clean differential test-debian13 bench bench-quick bench-picture chaos
+.PHONY: demo test check test-packages clean differential test-debian13 bench bench-quick bench-picture chaos outages
 
 demo: $(VENV)/.demo
 	@exec $(MAILMAPS) demo
@@ -66,6 +66,10 @@ bench-picture: $(VENV)/.bench
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,bench]'
 	@touch $@
+
+# PostgreSQL away, slow and wrong, the network too, against the running daemon (as root; many minutes).
+outages: $(VENV)/.dev
+	MAILMAPS_OUTAGES=1 $(BIN)/python -m pytest tests/system/outages tests/system/test_chaos.py $(ARGS)
 
 # 2,000 messages and 2,000 RCPTs to unknown users through a real Postfix while PostgreSQL and the daemon are
 # stopped, hung and killed (as root; about six minutes). `make chaos SEED=... ARGS="--by socketmap"`

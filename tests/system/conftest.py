@@ -20,6 +20,9 @@ from tests.system.postfix import missing_packages
 
 from mailmaps.demo.postgres import EmbeddedPostgres
 
+# Minutes long: `make outages` runs them.
+collect_ignore = [] if os.environ.get("MAILMAPS_OUTAGES") else ["outages", "test_chaos.py"]
+
 
 def _obstacle() -> str:
     """Why the tests with Postfix cannot run here; empty when they can."""
