@@ -12,8 +12,11 @@ import asyncio
 import pytest
 from tests.system.daemon import TABLES, Daemon
 from tests.system.outages import data
+from tests.system.outages.history import Place
 from tests.system.outages.observed import Observed
-from tests.system.outages.site import Site, mirrors
+from tests.system.outages.site import Site, mirrors, says
+
+from mailmaps.maps.answer import Found
 
 pytestmark = [pytest.mark.postgres, pytest.mark.asyncio(loop_scope="module")]
 
@@ -22,7 +25,11 @@ WRITING = 2.5
 """Seconds between two comparisons of everything."""
 
 
-async def test_no_reply_is_older_than_a_change_takes(site: Site, daemon: Daemon) -> None:
+@pytest.mark.parametrize("aliases", [True, False])
+async def test_no_reply_is_older_than_a_change_takes(site: Site, daemon: Daemon, aliases: bool) -> None:
+    """With domain aliases, writers of addresses wait for each other (schema/0006); else they do not."""
+    if not aliases:
+        await site.execute("DELETE FROM mailmaps.domain_aliases")
     async with Observed(site, daemon, every=0.0, entangled=True) as seen:
         for _ in range(ROUNDS):
             await asyncio.sleep(WRITING)
@@ -32,6 +39,42 @@ async def test_no_reply_is_older_than_a_change_takes(site: Site, daemon: Daemon)
         states = await mirrors(daemon)
     assert seen.asker.count()["Unavailable"] == 0
     assert {view: state["drift"] for view, state in states.items() if state["drift"]} == {}
+
+
+WHAT_MAKES_IT_ONE = {
+    "a forward": "INSERT INTO mailmaps.forwards VALUES ('y@w.test', 'out@elsewhere.test')",
+    "an account": "INSERT INTO user_accounts (username, uid, gid, email, mailbox, active) "
+    "VALUES ('y', 90100, 6002, 'y@w.test', 'w.test/y', '1')",
+    "a catch-all": "INSERT INTO mailmaps.forwards VALUES ('@w.test', 'out@elsewhere.test')",
+    "its state": "UPDATE user_accounts SET active = '1' WHERE username = 'u3'",
+}
+
+
+@pytest.mark.parametrize("what", WHAT_MAKES_IT_ONE)
+@pytest.mark.parametrize("alias_first", [True, False])
+async def test_two_transactions_that_do_not_see_each_other(
+    site: Site, daemon: Daemon, what: str, alias_first: bool
+) -> None:
+    """One makes an alias, the other what it stands for; neither trigger can know of the other's rows."""
+    target = "u3@w.test" if what == "its state" else "y@w.test"
+    statements = [
+        f"INSERT INTO mailmaps.forwards VALUES ('x@w.test', '{target}')",
+        WHAT_MAKES_IT_ONE[what],
+    ]
+    x = Place("virtual_alias_maps", "x@w.test")
+    async with site.connect() as one, site.connect() as other:
+        await one.execute(
+            "DELETE FROM mailmaps.domain_aliases; UPDATE user_accounts SET active = '0' WHERE username = 'u3'"
+        )
+        await site.agrees(daemon)
+        connections = (one, other) if alias_first else (other, one)
+        for connection, statement in zip((one, other), statements, strict=True):
+            await connection.execute("BEGIN")
+            await connection.execute(statement)
+        for connection in connections:
+            await connection.execute("COMMIT")
+            await site.agrees(daemon)
+    await says(daemon, x, Found(target))
 
 
 async def test_a_listener_that_comes_and_goes_among_writers(site: Site, daemon: Daemon) -> None:
