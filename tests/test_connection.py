@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from mailmaps.connection import MOST_AT_ONCE, MOST_PER_TURN, MOST_WAITING, Connection
+from mailmaps.connection import LOOK, MOST_AT_ONCE, MOST_PER_TURN, Connection, Trust
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
 from mailmaps.maps.memo import Memo
 from mailmaps.protocols.socketmap import Socketmap
@@ -55,13 +55,11 @@ class FakeTable:
         self.gate = asyncio.Event()
         self.fault: Exception | None = None
 
-    def answer_now(self, key: bytes) -> Answer | None:
+    def begin(self, key: bytes) -> Answer | asyncio.Future[Answer]:
         self.answered.append(key)
-        return Found(key.decode()) if key.startswith(b"hit") else None
+        return Found(key.decode()) if key.startswith(b"hit") else asyncio.ensure_future(self.answer())
 
-    async def answer(self, key: bytes) -> Answer:
-        if key.startswith(b"hit"):
-            return Found(key.decode())
+    async def answer(self) -> Answer:
         await self.gate.wait()
         if self.fault is not None:
             raise self.fault
@@ -71,16 +69,17 @@ class FakeTable:
 class LongTable(FakeTable):
     """Has long values."""
 
-    def answer_now(self, key: bytes) -> Answer | None:
+    def begin(self, key: bytes) -> Answer:
         return Found("x" * 1000)
 
-    async def answer(self, key: bytes) -> Answer:
-        return Found("x" * 1000)
+
+def trust() -> Trust:
+    return Trust(lambda: None)
 
 
 def connected(table: FakeTable) -> tuple[Connection, FakeTransport]:
     transport = FakeTransport()
-    connection = Connection(TcpTable("t"), {"t": table}, Memo())
+    connection = Connection(TcpTable("t"), {"t": table}, Memo(), trust())
     connection.connection_made(transport)
     return connection, transport
 
@@ -125,7 +124,7 @@ async def test_what_makes_no_sense_is_answered_last_and_closes() -> None:
 
 def test_an_unknown_socketmap_name_is_answered_and_the_connection_stays() -> None:
     transport = FakeTransport()
-    connection = Connection(Socketmap(), {"t": FakeTable()}, Memo())
+    connection = Connection(Socketmap(), {"t": FakeTable()}, Memo(), trust())
     connection.connection_made(transport)
     connection.data_received(b"5:x key,5:t hit,")
     assert transport.text == b"15:PERM no table x,6:OK hit,"
@@ -135,13 +134,16 @@ def test_an_unknown_socketmap_name_is_answered_and_the_connection_stays() -> Non
 async def test_a_client_that_pipelines_without_end_is_not_read_from() -> None:
     table = FakeTable()
     connection, transport = connected(table)
-    connection.data_received(b"get miss\n" * MOST_WAITING)
+    count = MOST_PER_TURN // len(b"get miss\n")
+    connection.data_received(b"get miss\n" * count)
+    assert transport.is_reading()
+    connection.data_received(b"get miss\n" * 2 * count)
     assert not transport.is_reading()
     table.gate.set()
-    for _ in range(MOST_WAITING):
+    for _ in range(3 * count):
         await settle()
     assert transport.is_reading()
-    assert transport.text.count(b"\n") == MOST_WAITING
+    assert transport.text.count(b"\n") == 3 * count
 
 
 async def test_a_client_that_does_not_read_is_not_read_from() -> None:
@@ -152,7 +154,7 @@ async def test_a_client_that_does_not_read_is_not_read_from() -> None:
     connection.data_received(b"get miss1\nget miss2\n")
     table.gate.set()
     await settle()
-    assert transport.text.count(b"\n") == 1
+    assert not transport.text
     connection.resume_writing()
     await settle()
     assert transport.is_reading()
@@ -236,22 +238,25 @@ async def test_a_fault_of_ours_is_cannot_say(caplog: pytest.LogCaptureFixture) -
     assert "a bug" in caplog.text
 
 
-async def test_a_client_that_leaves_stops_its_worker() -> None:
+async def test_nobody_waits_for_the_answer_to_a_client_that_has_left() -> None:
+    table = FakeTable()
     gone: list[Connection] = []
     transport = FakeTransport()
-    connection = Connection(TcpTable("t"), {"t": FakeTable()}, Memo(), gone.append)
+    connection = Connection(TcpTable("t"), {"t": table}, Memo(), trust(), gone.append)
     connection.connection_made(transport)
     connection.data_received(b"get miss\n")
     await settle()
     connection.connection_lost(None)
     await settle()
     assert gone == [connection]
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    table.gate.set()
+    await settle()
+    assert not transport.text
 
 
 def test_a_reply_out_of_steady_memory_is_kept_until_the_memo_is_cleared() -> None:
     table, memo, transport = FakeTable(), Memo(), FakeTransport()
-    connection = Connection(TcpTable("t"), {"t": table}, memo)
+    connection = Connection(TcpTable("t"), {"t": table}, memo, trust())
     connection.connection_made(transport)
     connection.data_received(b"get hit\n")
     connection.data_received(b"get hit\n")
@@ -269,7 +274,7 @@ def test_a_reply_out_of_steady_memory_is_kept_until_the_memo_is_cleared() -> Non
 def test_only_a_request_that_is_whole_is_kept_and_recognized() -> None:
     table, memo, transport = FakeTable(), Memo(), FakeTransport()
     table.steady = True
-    connection = Connection(TcpTable("t"), {"t": table}, memo)
+    connection = Connection(TcpTable("t"), {"t": table}, memo, trust())
     connection.connection_made(transport)
     connection.data_received(b"get hit\n")
     connection.data_received(b"get hit")  # a key that goes on with what is a request by itself
@@ -284,7 +289,7 @@ def test_only_a_request_that_is_whole_is_kept_and_recognized() -> None:
 async def test_nothing_overtakes_a_request_that_waits() -> None:
     table, memo, transport = FakeTable(), Memo(), FakeTransport()
     table.steady = True
-    connection = Connection(TcpTable("t"), {"t": table}, memo)
+    connection = Connection(TcpTable("t"), {"t": table}, memo, trust())
     connection.connection_made(transport)
     connection.data_received(b"get hit\n")
     connection.data_received(b"get miss\n")
@@ -293,3 +298,26 @@ async def test_nothing_overtakes_a_request_that_waits() -> None:
     table.gate.set()
     await asyncio.sleep(0.01)
     assert transport.text == b"200 hit\n500 not%20found\n200 hit\n"
+
+
+def test_before_anything_is_answered_somebody_looks_whether_it_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("mailmaps.connection.monotonic", lambda: now)
+    table, memo, transport = FakeTable(), Memo(), FakeTransport()
+    table.steady = True
+    looked: list[bytes] = []
+
+    def look() -> None:
+        memo.clear()
+        looked.append(transport.text)
+
+    connection = Connection(TcpTable("t"), {"t": table}, memo, Trust(look))
+    connection.connection_made(transport)
+    connection.data_received(b"get hit\n")
+    connection.data_received(b"get hit\n")
+    assert (looked, len(table.answered)) == ([b""], 1)
+    now += LOOK + 0.1
+    connection.data_received(b"get hit\n")
+    assert (looked, len(table.answered)) == ([b"", b"200 hit\n" * 2], 2)

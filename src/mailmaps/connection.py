@@ -1,10 +1,10 @@
 """One client of a lookup protocol: bytes -> codec -> table -> codec -> bytes, in order.
 
 What can be answered without waiting is answered inside `data_received`, in one write; a request that
-came before and has its answer out of memory is not even taken apart (`mailmaps.maps.memo`). What cannot
-goes to this connection's one worker, and everything asked after it queues behind it, so that replies
-keep the order of the requests. The connection is never closed for being idle: Postfix pays a second
-of sleep for that (tcp_table) and keeps its connections for its whole life.
+came before and has its answer out of memory is not even taken apart (`mailmaps.maps.memo`). What has to be
+asked is waited for, and everything that comes after it queues behind it, so that replies keep the order of
+the requests. The connection is never closed for being idle: Postfix pays a second of sleep for that
+(tcp_table) and keeps its connections for its whole life.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Protocol
 
 from mailmaps.maps.answer import Answer, Found, Unavailable
@@ -21,31 +22,44 @@ from mailmaps.protocols.request import Codec, ProtocolError, Request
 
 log = logging.getLogger(__name__)
 
-# Postfix has one request outstanding. A client that pipelines is not read from while this many wait.
-MOST_WAITING = 256
-
-# A segment of short requests can ask for replies a thousand times its size. Beyond this much at once,
-# the worker goes on, at the pace at which the client reads.
+# Bytes of requests that are taken apart, and of replies that are written, before everybody else has a turn.
+# One read brings up to 256 kB, that is 50,000 requests, each for a reply a thousand times its size perhaps.
+# Postfix has one request outstanding; a client that has sent more than this is not read from.
+MOST_PER_TURN = 4096
 MOST_AT_ONCE = 64 * 1024
 
-
-# Bytes taken apart at once: one read brings up to 256 kB, that is 50,000 requests. What is longer waits as it
-# came and is the worker's, who lets everybody else have a turn after each piece.
-MOST_PER_TURN = 4096
+# Seconds between looks whether what is held may still be trusted. Timers look too; but a process that was
+# stopped (SIGSTOP, a machine that moves) comes by what its clients asked before it comes by its timers.
+LOOK = 1.0
 
 
 class AnsweringTable(Protocol):
     """What a connection needs of a table (`mailmaps.maps.lookup.Table`)."""
 
-    def answer_now(self, key: bytes) -> Answer | None:
-        """Answer without waiting, or None."""
-
-    async def answer(self, key: bytes) -> Answer:
-        """Answer, waiting if need be."""
+    def begin(self, key: bytes) -> Answer | asyncio.Future[Answer]:
+        """Answer without waiting, or begin to ask."""
 
     @property
     def steady(self) -> bool:
         """Whether all answers hold until the memo is cleared."""
+
+
+class Trust:
+    """Has `look` called before anything is answered, but not within `LOOK` seconds again.
+
+    It is told nothing and tells nothing: what may not be trusted any more changes its answers.
+    """
+
+    __slots__ = ("_look", "until")
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self.until = 0.0  # time.monotonic()
+
+    def renew(self) -> None:
+        """To be called when it is later than `until`."""
+        self.until = monotonic() + LOOK
+        self._look()
 
 
 class Connection(asyncio.Protocol):
@@ -59,62 +73,55 @@ class Connection(asyncio.Protocol):
         codec: Codec,
         tables: Mapping[str, AnsweringTable],
         memo: Memo,
+        trust: Trust,
         closed: Callable[[Connection], None] = lambda _: None,
     ) -> None:
         self._codec = codec
         self._tables = tables
         self._memo = memo
+        self._trust = trust
         self._closed = closed
+        self._apart = bytearray()  # read, and not taken apart yet
         self._waiting: deque[Request] = deque()
-        self._apart = bytearray()  # read, not taken apart yet; nothing more is read meanwhile
-        self._worker: asyncio.Task[None] | None = None
+        self._asked: asyncio.Future[Answer] | None = None  # for the first that waits
+        self._turn: asyncio.Handle | None = None  # goes on when everybody else has had theirs
         self._last_words: bytes | None = None  # set: nothing is read any more, close after these
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._is_reading = self._is_writable = True
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no asyncio.Transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._worker is not None:
-            self._worker.cancel()
+        self._forget_all()
         self._closed(self)
 
     def pause_writing(self) -> None:
-        self._writable.clear()
-        self._transport.pause_reading()
+        self._is_writable = False
+        self._read_or_not()
 
     def resume_writing(self) -> None:
-        self._writable.set()
-        self._read_on()
+        self._is_writable = True
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
-        is_first = self._worker is None and self._codec.is_between
         if self._last_words is not None:
             return
-        if is_first and (reply := self._memo.get(data)) is not None:
-            self._transport.write(reply)
-            return
-        if self._apart or len(data) > MOST_PER_TURN:
-            self._apart += data
-            self._transport.pause_reading()
-            self._ensure_worker()
-            return
-        requests = self._feed(data)
-        if self._worker is None:
-            if (
-                is_first
-                and len(requests) == 1
-                and self._codec.is_between
-                and self._answer_whole(data, requests[0])
-            ):
+        if monotonic() > self._trust.until:
+            self._trust.renew()
+        if self._is_idle and self._codec.is_between:
+            if (reply := self._memo.get(data)) is not None:
+                self._transport.write(reply)
                 return
-            requests = self._answer_hits(requests)
-        if requests:
-            self._enqueue(requests)
-        elif self._worker is None:
-            self._close_if_finished()
+            if len(data) <= MOST_PER_TURN:
+                requests = self._feed(data)
+                if len(requests) == 1 and self._codec.is_between and self._last_words is None:
+                    self._answer_only(data, requests[0])
+                    return
+                self._waiting.extend(requests)
+                data = b""
+        self._apart += data
+        self._go_on()
 
     def eof_received(self) -> bool:
         """The client has said all it will and may still read (`nc -N`): answer, then close."""
@@ -125,17 +132,13 @@ class Connection(asyncio.Protocol):
         """Answer what was asked, take no more, then close."""
         if self._last_words is None:
             self._last_words = b""
-        if self._worker is None:
-            self._close_if_finished()
+        self._go_on()
 
     def cut(self) -> None:
         """Close now; what is still waiting is told to try later, which is cheaper than an end of file."""
-        if self._worker is not None:
-            self._worker.cancel()
         later = Unavailable("mailmaps is stopping")
         self._transport.write(b"".join(self._codec.encode(request, later) for request in self._waiting))
-        self._waiting.clear()
-        self._apart.clear()
+        self._forget_all()
         self._transport.close()
 
     @property
@@ -143,6 +146,17 @@ class Connection(asyncio.Protocol):
         """The client's address, for logs; empty for a unix socket."""
         name = self._transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._waiting and not self._apart
+
+    def _forget_all(self) -> None:
+        self._apart.clear()
+        self._waiting.clear()
+        self._asked = None
+        if self._turn is not None:
+            self._turn.cancel()
 
     def _feed(self, data: bytes) -> list[Request]:
         """Take bytes apart. On what makes no sense, set the last words and forget what came after."""
@@ -154,95 +168,94 @@ class Connection(asyncio.Protocol):
             self._apart.clear()
             return error.requests
 
-    def _answer_whole(self, data: bytes, request: Request) -> bool:
-        """Answer the one request that `data` is, if that needs no waiting; keep the reply if it holds."""
-        table = self._tables.get(request.table)
-        answer = None if table is None else table.answer_now(request.key)
-        if table is None or answer is None:
-            return False
-        reply = self._codec.encode(request, answer)
+    def _answer_only(self, data: bytes, request: Request) -> None:
+        """Answer the one request that `data` is; keep the reply if it holds."""
+        answer = self._begin(request)
+        if isinstance(answer, asyncio.Future):
+            self._waiting.append(request)
+            self._wait_for(answer)
+            return
+        reply = self._encode(request, answer)
         self._transport.write(reply)
-        if table.steady:
+        if answer is not None and self._tables[request.table].steady:
             self._memo.put(data, reply, found=isinstance(answer, Found))
-        return True
 
-    def _answer_hits(self, requests: list[Request]) -> list[Request]:
-        """Write the replies to the leading requests that need no waiting; return the rest."""
-        replies: list[bytes] = []
-        size = 0
-        for request in requests:
-            reply = self._reply_now(request) if size < MOST_AT_ONCE else None
-            if reply is None:
-                break
-            replies.append(reply)
-            size += len(reply)
-        if replies:
-            self._transport.write(b"".join(replies))
-        return requests[len(replies) :]
-
-    def _reply_now(self, request: Request) -> bytes | None:
+    def _begin(self, request: Request) -> Answer | asyncio.Future[Answer] | None:
+        """None: there is no such table."""
         table = self._tables.get(request.table)
-        if table is None:
-            return self._codec.encode_no_table(request)
-        answer = table.answer_now(request.key)
-        return None if answer is None else self._codec.encode(request, answer)
+        try:
+            return None if table is None else table.begin(request.key)
+        except Exception:
+            return self._internal_error(request)
 
-    def _enqueue(self, requests: list[Request]) -> None:
-        self._waiting.extend(requests)
-        if len(self._waiting) >= MOST_WAITING:
-            self._transport.pause_reading()
-        self._ensure_worker()
+    def _internal_error(self, request: Request) -> Answer:
+        log.exception("table=%s key=%a: internal error", request.table, request.key)
+        return Unavailable("internal error")
 
-    def _ensure_worker(self) -> None:
-        if self._worker is None:
-            self._worker = asyncio.ensure_future(self._work())
+    def _encode(self, request: Request, answer: Answer | None) -> bytes:
+        return self._codec.encode_no_table(request) if answer is None else self._codec.encode(request, answer)
 
-    async def _work(self) -> None:
-        """Answer the queue in order, then end; the next miss starts a new worker."""
-        turn = 0
-        while self._waiting or self._apart:
-            if not self._waiting:
+    def _wait_for(self, answer: asyncio.Future[Answer]) -> None:
+        self._asked = answer
+        answer.add_done_callback(self._answered)
+
+    def _answered(self, future: asyncio.Future[Answer]) -> None:
+        """The first that waits has its answer."""
+        future.exception()  # looked at even if the client is gone: asyncio complains of those that nobody did
+        if future is not self._asked:
+            return
+        self._asked = None
+        request = self._waiting.popleft()
+        try:
+            answer = future.result()
+        except Exception:
+            answer = self._internal_error(request)
+        self._transport.write(self._encode(request, answer))
+        if self._waiting or self._apart or self._last_words is not None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer what waits until something has to be asked, or is much; read on, or close, at the end."""
+        if self._asked is None and self._turn is None and self._is_writable:
+            if not self._waiting and self._apart:
                 piece = bytes(self._apart[:MOST_PER_TURN])
                 del self._apart[:MOST_PER_TURN]
                 self._waiting.extend(self._feed(piece))
-                await asyncio.sleep(0)  # an answer out of memory waits for nothing, so others would
-                self._read_on()
-                continue
-            reply = await self._reply(self._waiting[0])
+            self._answer_waiting()
+            if self._is_idle and self._last_words is not None:
+                self._transport.write(self._last_words)
+                self._transport.close()
+                return
+            if not self._is_idle and self._asked is None:
+                self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+        self._read_or_not()
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._go_on()
+
+    def _answer_waiting(self) -> None:
+        """In one write, those that need not be asked."""
+        replies: list[bytes] = []
+        size = 0
+        while self._waiting and size < MOST_AT_ONCE:
+            request = self._waiting[0]
+            answer = self._begin(request)
+            if isinstance(answer, asyncio.Future):
+                self._wait_for(answer)
+                break
             self._waiting.popleft()
-            self._transport.write(reply)
-            turn += 1
-            if turn % MOST_WAITING == 0:
-                await asyncio.sleep(0)
-            await self._writable.wait()
-            if len(self._waiting) == MOST_WAITING // 2:
-                self._read_on()
-        self._worker = None
-        self._read_on()
-        self._close_if_finished()
+            replies.append(self._encode(request, answer))
+            size += len(replies[-1])
+        if replies:
+            self._transport.write(b"".join(replies))
 
-    def _read_on(self) -> None:
-        """Read again unless there is enough to do."""
-        if (
-            self._last_words is None
-            and self._writable.is_set()
-            and not self._apart
-            and len(self._waiting) < MOST_WAITING
-        ):
-            self._transport.resume_reading()
-
-    async def _reply(self, request: Request) -> bytes:
-        table = self._tables.get(request.table)
-        if table is None:
-            return self._codec.encode_no_table(request)
-        try:
-            answer = await table.answer(request.key)
-        except Exception:
-            log.exception("table=%s key=%a: internal error", request.table, request.key)
-            answer = Unavailable("internal error")
-        return self._codec.encode(request, answer)
-
-    def _close_if_finished(self) -> None:
-        if self._last_words is not None:
-            self._transport.write(self._last_words)
-            self._transport.close()
+    def _read_or_not(self) -> None:
+        """Read, unless there is enough to do."""
+        wants = self._is_writable and len(self._apart) < MOST_PER_TURN and self._last_words is None
+        if wants != self._is_reading:
+            self._is_reading = wants
+            if wants:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()

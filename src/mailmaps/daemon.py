@@ -21,7 +21,7 @@ from typing import Any
 
 from mailmaps.config import SettingsError
 from mailmaps.config.settings import Settings, Unix, split_inet
-from mailmaps.connection import Connection
+from mailmaps.connection import Connection, Trust
 from mailmaps.control import CommandError, ControlConnection
 from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
 from mailmaps.maps.answer import Found, NotFound
@@ -59,6 +59,7 @@ class Daemon:
         self._tables: dict[str, Table] = {}  # one for all connections; a reload changes what is in it
         self._memos: dict[str, Memo] = {}  # by endpoint: a table's name, or ALL_TABLES
         self._use(self._set)
+        self._trust = Trust(lambda: self._set.lapse())
         self._hung_up = False  # before we were ready
         self._reloader = Reloader(self._make_set, self._change_over)
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
@@ -186,7 +187,7 @@ class Daemon:
             self._reloader.ask()
 
     def _connection(self, endpoint: str, codec: Callable[[], Codec]) -> Connection:
-        connection = Connection(codec(), self._tables, self._memo(endpoint), self._closed)
+        connection = Connection(codec(), self._tables, self._memo(endpoint), self._trust, self._closed)
         self._connections.add(connection)
         return connection
 

@@ -80,6 +80,10 @@ class TableSet:
             problems.append(f"database.dsn: {self._pool.away}")
         return [problem for problem in problems + mirrored.result() if problem]
 
+    def lapse(self) -> None:
+        """Trust what is held no more where its last proof is too old."""
+        self.mirrors.lapse()
+
     async def idle(self) -> None:
         """Wait until no lookup is under way."""
         for table in self.tables.values():

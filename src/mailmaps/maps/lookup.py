@@ -1,8 +1,7 @@
 """One lookup from key to answer: question, memory, sources, the row, the answer.
 
-The rule: `answer_now` never waits, so a hit is answered inside the connection's `data_received`;
-`answer` may wait, for no longer than the deadline. Both end in the same row and the same answer.
-However many clients ask one key at once, the sources are asked once.
+The rule: `begin` never waits. What memory knows is answered inside the connection's `data_received`; all else
+is asked (`mailmaps.maps.asking`), and answered within the deadline. Both end in the same row and answer.
 """
 
 from __future__ import annotations
@@ -11,17 +10,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mailmaps.maps import search
 from mailmaps.maps.answer import NOT_FOUND, Answer, CannotSay, Found, Unavailable
+from mailmaps.maps.asking import Asking, Outcome
 from mailmaps.maps.cache import NO_ROW, Cache, Row
 from mailmaps.maps.mirrored import MirroredSource
-from mailmaps.maps.plain import PlainSearch
+from mailmaps.maps.plain import PlainAddresses, PlainSearch
 from mailmaps.maps.sources import ABSENT, SILENT, UNSURE, Rows, Source, Values
 from mailmaps.maps.tables import TableKind
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+_FoundOut = tuple[str, Row | None, Answer]  # by whom, what, and what it means
 
 # Seconds until a question is given up when there is a stale answer, or when the resolver asks: one
 # trivial-rewrite(8) serves everybody, and while it waits, no mail is accepted at all. The query goes on.
@@ -74,12 +77,12 @@ class Table:
         self._union = kind.union and not any(source.exactly for source in sources)
         self._exact = frozenset(source.name for source in sources if source.exactly)
         self._bare_sources = tuple(s for s in self.sources if s.bare_keys or kind.bare_keys)
-        self._plain = self._plain_search(rules)
+        self._plain = PlainAddresses(rules) if search.is_address_walk(kind.walk) else None
+        self._plain_search = self._short_way(self._plain)
         self._rules = rules
         self._cache = cache
         self._times = times
-        self._asked: dict[tuple[str, ...], asyncio.Task[Row]] = {}
-        self._running: set[asyncio.Task[Row]] = set()
+        self._asking = Asking(self._ask, times.deadline)
         self._epoch = 0
         self._trouble = ""
 
@@ -91,64 +94,104 @@ class Table:
     def forget(self) -> None:
         """Drop what is remembered; a query already on its way is neither remembered nor joined."""
         self._epoch += 1
-        self._asked.clear()
+        self._asking.part()
         self._cache.outdate()
         for tell in self.forgotten:
             tell()
 
     async def idle(self) -> None:
         """Wait until every lookup that has begun has ended, at most its deadline."""
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._asking.idle()
 
-    def answer_now(self, key: bytes) -> Answer | None:
-        """Answer without waiting, or None when the sources have to be asked."""
-        if self._plain is not None and (answer := self._plain.answer(key)):
+    def begin(self, key: bytes) -> Answer | asyncio.Future[Answer]:
+        """Answer without waiting, or begin to ask: the answer comes within the deadline.
+
+        Any failure to find out is `Unavailable`; what the future raises is a fault of ours.
+        """
+        if self._plain_search is not None and (answer := self._plain_search.answer(key)):
             return answer
         question = self._question(key)
         if question is None:
             return NOT_FOUND
-        row = self._remembered(question) or self._cache.get(question.candidates)
+        row = self._recalled(question)[1]
+        if row is not None:
+            return self._answer(question, row)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._find_out(question, future, lambda explanation: explanation[2])
+        return future
+
+    def answer_now(self, key: bytes) -> Answer | None:
+        """Answer without waiting, or None when the sources have to be asked."""
+        question = self._question(key)
+        if question is None:
+            return NOT_FOUND
+        row = self._recalled(question)[1]
         return None if row is None else self._answer(question, row)
 
     async def answer(self, key: bytes) -> Answer:
-        """Answer within the deadline; any failure to find out is `Unavailable`."""
-        question = self._question(key)
-        return NOT_FOUND if question is None else (await self._found_out(question))[2]
+        """As `begin`."""
+        answer = self.begin(key)
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
     async def explain(self, key: bytes) -> Explanation:
         """Answer like `answer`, and say how."""
         question = self._question(key)
         if question is None:
             return Explanation((), None, "rule", NOT_FOUND)
-        said_by, row, answer = await self._found_out(question)
+        said_by, row = self._recalled(question)
+        if row is not None:
+            answer = self._answer(question, row)
+        else:
+            future: asyncio.Future[_FoundOut] = asyncio.get_running_loop().create_future()
+            self._find_out(question, future, lambda found_out: found_out)
+            said_by, row, answer = await future
         put_back = ""
         if row is not None and row.found and self.kind.propagates:
             put_back = search.extension_put_back(question, row.index, self._rules, self.kind.propagates)
         return Explanation(question.candidates, row, said_by, answer, put_back)
 
-    async def _found_out(self, question: search.Question) -> tuple[str, Row | None, Answer]:
-        """Who said it, the row, and the answer."""
+    def _recalled(self, question: search.Question) -> tuple[str, Row | None]:
+        """What memory has, and which."""
         if row := self._remembered(question):
-            return "mirror", row, self._answer(question, row)
-        if row := self._cache.get(question.candidates):
-            return "cache", row, self._answer(question, row)
-        try:
-            row = await self._asked_row(question)
-        except CannotSay as error:
-            if not error.about_key:
-                self._note_trouble(str(error))
-            if row := self._stale(question):
-                return "stale", row, self._answer(question, row)
-            return "database", None, Unavailable(str(error))
-        return "database", row, self._answer(question, row)
+            return "mirror", row
+        return "cache", self._cache.get(question.candidates)
 
-    def _plain_search(self, rules: search.Rules) -> PlainSearch | None:
-        """The short way, where all rows are held and the candidates are addresses."""
-        if len(self.sources) != 1 or not search.is_address_walk(self.kind.walk):
-            return None
+    def _find_out(
+        self, question: search.Question, future: asyncio.Future[T], wanted: Callable[[_FoundOut], T]
+    ) -> None:
+        """Ask the sources; the future gets what is wanted of the outcome."""
+
+        def tell(outcome: Outcome) -> None:
+            if future.done():
+                return
+            try:
+                future.set_result(wanted(self._concluded(question, outcome)))
+            except Exception as error:
+                future.set_exception(error)
+
+        self._asking.ask(question.candidates, tell)
+        if self.kind.held or self._stale(question) is not None:
+            late = CannotSay(f"no answer from the database within {PATIENCE:g} s")
+            timer = asyncio.get_running_loop().call_later(PATIENCE, tell, late)
+            future.add_done_callback(lambda _: timer.cancel())
+
+    def _concluded(self, question: search.Question, outcome: Outcome) -> _FoundOut:
+        if isinstance(outcome, Row):
+            return "database", outcome, self._answer(question, outcome)
+        if not isinstance(outcome, CannotSay):
+            raise outcome
+        if not outcome.about_key:
+            self._note_trouble(str(outcome))
+        if row := self._stale(question):
+            return "stale", row, self._answer(question, row)
+        return "database", None, Unavailable(str(outcome))
+
+    def _short_way(self, addresses: PlainAddresses | None) -> PlainSearch | None:
+        """There is one where all rows are held and the candidates are addresses."""
         source = self.sources[0]
-        return PlainSearch(source.rows, rules) if isinstance(source, MirroredSource) else None
+        if addresses is None or len(self.sources) != 1 or not isinstance(source, MirroredSource):
+            return None
+        return PlainSearch(source.rows, addresses)
 
     def _question(self, key: bytes) -> search.Question | None:
         """Take the key apart. None: no address or domain looks like this, so nothing can be found.
@@ -156,6 +199,8 @@ class Table:
         No key holds NUL, and no table is asked for ill-formed UTF-8 unless smtputf8_enable is off
         (src/util/dict_utf8.c:144-152).
         """
+        if self._plain is not None and (plain := self._plain.question(key)):
+            return plain
         try:
             text = key.decode(errors="strict" if self._rules.smtputf8_enable else "surrogateescape")
         except UnicodeDecodeError:
@@ -206,37 +251,9 @@ class Table:
             else:
                 log.warning("table=%s: answers again", self.name)
 
-    async def _asked_row(self, question: search.Question) -> Row:
-        """The row from the sources; joins the query that is already on its way for this key."""
-        candidates = question.candidates
-        task = self._asked.get(candidates)
-        if task is None:
-            task = asyncio.ensure_future(self._ask(candidates))
-            self._asked[candidates] = task
-            self._running.add(task)
-            task.add_done_callback(lambda done: self._finished(candidates, done))
-        if not self.kind.held and self._stale(question) is None:
-            return await asyncio.shield(task)  # one client that hangs up must not cancel it for the others
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await asyncio.shield(task)
-        except TimeoutError as error:
-            raise CannotSay(f"no answer from the database within {PATIENCE:g} s") from error
-
-    def _finished(self, candidates: tuple[str, ...], task: asyncio.Task[Row]) -> None:
-        self._running.discard(task)
-        if self._asked.get(candidates) is task:
-            del self._asked[candidates]
-        if not task.cancelled():
-            task.exception()  # read here, so that a failure nobody waits for any more is not reported
-
     async def _ask(self, candidates: tuple[str, ...]) -> Row:
         epoch = self._epoch
-        try:
-            async with asyncio.timeout(self._times.deadline):
-                row = await self._search(candidates)
-        except TimeoutError as error:
-            raise CannotSay(f"no answer from the database within {self._times.deadline:g} s") from error
+        row = await self._search(candidates)
         self._note_trouble("")
         if epoch == self._epoch:
             volatile = any(source.volatile for source in self.sources)

@@ -11,6 +11,8 @@ Values are UTF-8, other bytes escaped in the str (PEP 383), and never hold a NUL
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
+
 # A longer key is in no file, whether or not the view has it. LMDB takes one byte more (mdb.c,
 # MDB_MAXKEYSIZE): so long is the key of the file's own bookkeeping, which nobody can ask therefore.
 LONGEST_KEY = 510
@@ -31,3 +33,35 @@ def unpack(data: bytes) -> tuple[str, ...]:
         return tuple(text.split(","))
     exact = text.partition("\0")[2]
     return tuple(exact.split("\0")) if exact else ()
+
+
+class Rows(Collection[tuple[bytes, bytes]]):
+    """Keys and their packed values, as two columns: `keys[n]` belongs to `values[n]`.
+
+    Pairs would be made to be taken apart again, and the garbage collector looks at each of them, which took a
+    fifth of the time of reading a view; it does not look at bytes.
+    """
+
+    __slots__ = ("keys", "values")
+
+    def __init__(self, keys: list[bytes], values: list[bytes]) -> None:
+        """Takes both lists over; they are of one length."""
+        self.keys = keys
+        self.values = values
+
+    @staticmethod
+    def of(pairs: Iterable[tuple[bytes, bytes]]) -> Rows:
+        """These rows, which may be columns already."""
+        if isinstance(pairs, Rows):
+            return pairs
+        pairs = list(pairs)
+        return Rows([key for key, _ in pairs], [value for _, value in pairs])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return zip(self.keys, self.values, strict=True)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == own for own in self)

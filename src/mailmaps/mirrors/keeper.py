@@ -135,6 +135,11 @@ class Mirrors:
             self._changes.start()
             self._ticker = asyncio.ensure_future(self._keep_ticking())
 
+    def lapse(self) -> None:
+        """Call none proven any more whose last proof is too old."""
+        for mirror in self._mirrors.values():
+            mirror.lapse(PROOF)
+
     @property
     def can_wait(self) -> bool:
         """Whether all that the resolver asks is held already, from disk."""
@@ -183,8 +188,7 @@ class Mirrors:
     async def _keep_ticking(self) -> None:
         await self._changes.tried()  # LISTEN comes first
         while True:
-            for mirror in self._mirrors.values():
-                mirror.lapse(PROOF)
+            self.lapse()
             self._readings.tick()
             if self._checkpoint is None or self._checkpoint.done():
                 self._checkpoint = asyncio.ensure_future(self._checkpoints())

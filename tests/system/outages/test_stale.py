@@ -302,8 +302,8 @@ async def test_a_daemon_that_was_asleep_does_not_answer_with_what_it_knew(site: 
     """As a virtual machine is while it moves: SIGSTOP for longer than a beat proves something."""
     place = Place("virtual_alias_maps", "team@fixed.test")
     with Daemon(site.settings()) as daemon:
-        await proven(daemon)
         for number in range(3):
+            await proven(daemon)
             os.kill(daemon.pid, signal.SIGSTOP)
             await site.execute(
                 f"UPDATE mailmaps.forwards SET target = 'n{number}@elsewhere.test' "
