@@ -12,6 +12,7 @@ import logging
 from mailmaps import cf_files
 from mailmaps.config import SettingsError
 from mailmaps.config.settings import Settings
+from mailmaps.database.batch import AT_ONCE
 from mailmaps.database.cf_source import CfDatabase, CfSource
 from mailmaps.database.connect import connect
 from mailmaps.database.pool import Pool
@@ -184,7 +185,7 @@ class TableSet:
             name=name,
             bare_keys=not builtin,
             replace=replace,
-            at_once=1 if kind.held else max(1, database.connections - 1),
+            at_once=1 if kind.held else max(1, min(AT_ONCE, database.connections - 1)),
             deadline=database.lookup_deadline,
         )
         if not self._settings.mirror.enabled:

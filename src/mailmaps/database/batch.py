@@ -20,6 +20,10 @@ from mailmaps.maps.sources import Rows
 
 log = logging.getLogger(__name__)
 
+# Statements that one view is asked at a time: while one is answered, the next is asked. More are smaller, and
+# cost PostgreSQL more, and leave other tables fewer connections.
+AT_ONCE = 2
+
 # Keys in one statement; some more when the last question has several.
 MOST_KEYS = 500
 
