@@ -4,7 +4,9 @@ encoding, the order the rows stand in and the pieces the bytes come in."""
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,10 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.conftest import Connection, Database, new_database
 
-from mailmaps.database.listing import PackedRows, _Grouping, read_rows
+from mailmaps.database import listing
+from mailmaps.database.listing import _Grouping, read_rows
 from mailmaps.database.views import fetch_rows
 from mailmaps.demo.postgres import EmbeddedPostgres
-from mailmaps.maps.row_bytes import pack, unpack
+from mailmaps.maps.row_bytes import Rows, pack, unpack
 
 VIEW = "public.v"
 AWKWARD = [
@@ -27,7 +30,7 @@ AWKWARD = [
 
 async def listed(connection: Connection, replace: dict[str, str] | None = None) -> dict[bytes, bytes]:
     """All rows; the keys came strictly ascending."""
-    rows: PackedRows = []
+    rows: list[tuple[bytes, bytes]] = []
     await read_rows(connection, VIEW, replace or {}, rows.extend)
     assert all(one < other for (one, _), (other, _) in pairwise(rows))
     return dict(rows)
@@ -113,7 +116,7 @@ async def test_many_rows_in_another_order(empty_database: Database) -> None:
     pieces: list[int] = []
     rows: dict[bytes, bytes] = {}
 
-    def take(piece: PackedRows) -> None:
+    def take(piece: Rows) -> None:
         pieces.append(len(piece))
         rows.update(piece)
 
@@ -197,7 +200,7 @@ async def test_whoever_takes_may_have_enough(empty_database: Database) -> None:
         "CREATE TABLE v AS SELECT 'k' || n AS key, n::text AS value FROM generate_series(1, 60000) n"
     )
 
-    def refuse(rows: PackedRows) -> None:
+    def refuse(rows: Rows) -> None:
         raise ValueError("enough")
 
     with pytest.raises(ValueError, match="enough"):
@@ -232,11 +235,21 @@ async def test_nothing_for_too_long_is_given_up(
         third.terminate()
 
 
-# What COPY sends: the lines of several keys, each with some values.
+# What COPY sends: the lines of several keys, each with some values. Most keys have one plain one.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4) | st.sampled_from(
     AWKWARD[:-1]
 )
+plain = st.sampled_from(["a", "b", "aa", "ab", "b@ex.test", "é", "x" * 30])
 tables = st.dictionaries(texts, st.lists(st.none() | texts, min_size=1, max_size=3), max_size=5)
+mostly_plain = st.builds(
+    lambda usual, odd: {key: [value] for key, value in usual.items()} | odd,
+    st.dictionaries(plain, plain),
+    st.dictionaries(plain | texts, st.lists(st.none() | plain | texts, min_size=1, max_size=3), max_size=1),
+)
+no_replacement: dict[str, str] = {}
+replacements = st.just(no_replacement) | st.dictionaries(
+    plain | texts.filter(bool), plain | texts.filter(bool), max_size=2
+)
 
 
 def as_copy_has_it(text: str | None) -> bytes:
@@ -247,17 +260,88 @@ def as_copy_has_it(text: str | None) -> bytes:
     return "".join(named.get(character, character) for character in text).encode()
 
 
-@given(table=tables, cuts=st.lists(st.integers(0, 400)))
-@example(table={"\\": ["\\N", None, "\n"]}, cuts=list(range(40)))
-@example(table={"": [None], "a": ["", "a,b", "a"]}, cuts=[])
-def test_any_cut_of_the_bytes_gives_the_same_rows(
-    table: dict[str, list[str | None]], cuts: list[int]
-) -> None:
+def sent(table: dict[str, list[str | None]]) -> bytes:
     lines = [(key, value) for key in sorted(table, key=str.encode) for value in table[key]]
-    sent = b"".join(as_copy_has_it(key) + b"\t" + as_copy_has_it(value) + b"\n" for key, value in lines)
-    places = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
-    grouping = _Grouping({})
-    rows = [row for start, end in pairwise(places) for row in grouping.feed(sent[start:end])] + grouping.end()
-    expected = {key: tuple(sorted({value for value in table[key] if value})) for key in table}
+    return b"".join(as_copy_has_it(key) + b"\t" + as_copy_has_it(value) + b"\n" for key, value in lines)
+
+
+def grouped(pieces: list[bytes], replace: dict[str, str] | None = None) -> list[tuple[bytes, bytes]]:
+    grouping = _Grouping(replace or {})
+    return [row for piece in pieces for row in grouping.feed(piece)] + list(grouping.end())
+
+
+@given(table=tables | mostly_plain, cuts=st.lists(st.integers(0, 400)), replace=replacements)
+@example(table={"\\": ["\\N", None, "\n"]}, cuts=list(range(40)), replace={})
+@example(table={"": [None], "a": ["", "a,b", "a"]}, cuts=[], replace={})
+@example(table={"a": ["b"], "b": ["a"], "c": ["b"]}, cuts=[], replace={"a": "b,c"})
+@example(table={"a": ["1", "2"], "b": ["3"]}, cuts=[4], replace={})  # a key goes on in the next plain block
+def test_any_cut_of_the_bytes_gives_the_same_rows(
+    table: dict[str, list[str | None]], cuts: list[int], replace: dict[str, str]
+) -> None:
+    data = sent(table)
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    rows = grouped([data[start:end] for start, end in pairwise(places)], replace)
+    expected = {
+        key: tuple(sorted({replace.get(value, value) for value in values if value}))
+        for key, values in table.items()
+    }
     assert rows == [(key.encode(), pack(expected[key])) for key in sorted(table, key=str.encode)]
     assert {key.decode(): unpack(row) for key, row in rows} == expected
+
+
+@pytest.mark.parametrize("odd", [["1", "2"], [None], [""], ["a,b"], ["\\"], ["replaced"], ["1"]])
+@pytest.mark.parametrize("at", ["a", "c", "e"])
+def test_every_cut_around_a_row_that_is_not_plain(at: str, odd: list[str | None]) -> None:
+    """At the beginning of a block, in it and at its end."""
+    table: dict[str, list[str | None]] = {key: [key * 2] for key in "abcde"}
+    table[at] = odd
+    data, replace = sent(table), {"replaced": "by,this"}
+    values = {key: tuple(replace.get(value, value) for value in table[key] if value) for key in table}
+    expected = [(key.encode(), pack(values[key])) for key in table]
+    for cut in range(len(data)):
+        for end in range(cut, len(data)):
+            assert grouped([data[:cut], data[cut:end], data[end:]], replace) == expected
+
+
+def test_plain_lines_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was before: a key that had several values, and the beginning of a line."""
+    grouping = _Grouping({"other": "another"})
+    assert list(grouping.feed(b"a\t1\na\t2\nb")) == []
+    monkeypatch.setattr(_Grouping, "_line_by_line", None)
+    assert list(_Grouping({}).feed(b"a\t1\n")) == []
+    lines = [b"%04d\tvalue of %d\n" % (number, number) for number in range(1000)]
+    assert list(grouping.feed(b"\t3\n" + lines[0])) == [(b"a", b"1,2"), (b"b", b"3")]
+    rows = grouping.feed(b"".join(lines[1:]) + b"9")
+    assert rows.all_keys == [line[:4] for line in lines[:-1]]
+    assert rows.all_values == [line[5:-1] for line in lines[:-1]]
+    assert list(grouping.end()) == [(b"0999", b"value of 999")]
+
+
+async def test_others_have_their_turn_between_pieces() -> None:
+    """However much is received at once, or how little."""
+    events: list[int] = []
+    lines = [b"%06d\tv\n" % number for number in range(30_000)]
+
+    async def copy_from_query(_: str, *, output: Any, encoding: str) -> None:
+        await output(bytearray(b"".join(lines[:20_000])))
+        for line in lines[20_000:]:
+            await output(bytearray(line))
+
+    async def another() -> None:
+        while True:
+            events.append(0)
+            await asyncio.sleep(0)
+
+    connection: Any = SimpleNamespace(
+        get_settings=lambda: SimpleNamespace(server_encoding="UTF8"), copy_from_query=copy_from_query
+    )
+    task = asyncio.create_task(another())
+    await read_rows(connection, VIEW, {}, lambda rows: events.append(len(rows)))
+    task.cancel()
+    counts = [count for count in events if count]
+    most = listing._PIECE // len(lines[0])
+    assert sum(counts) == len(lines)
+    assert max(counts) <= most + 1
+    assert len(counts) <= len(lines) // most + 3, "not many small ones either"
+    in_a_row = accumulate(events, lambda run, count: run + 1 if count else 0, initial=0)
+    assert max(in_a_row) <= 3, "the last ones may follow each other"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailmaps.maps.row_bytes import LONGEST_KEY
+from mailmaps.maps.row_bytes import LONGEST_KEY, Rows
 from mailmaps.mirrors.file import MirrorFile
-from mailmaps.mirrors.reading import FirstReading, Mending
+from mailmaps.mirrors.reading import FirstReading, Mending, PackedRows
 
-Rows = dict[bytes, bytes]
+Table = dict[bytes, bytes]
 
 # Keys of any length, so that every border is met: none, one, before the first, between two, after the last.
 keys = st.sampled_from(
@@ -25,27 +25,29 @@ rows = st.dictionaries(keys, st.sampled_from([b"1", b"2", b"\0", b""]))
 counts = st.lists(st.integers(1, 4), min_size=1, max_size=12)
 
 
-def in_pieces(rows: Rows, counts: Iterable[int]) -> list[list[tuple[bytes, bytes]]]:
-    left, pieces = sorted(rows.items()), []
+def in_pieces(rows: Table, counts: Iterable[int]) -> list[PackedRows]:
+    """Pairs and columns by turns."""
+    left: list[tuple[bytes, bytes]] = sorted(rows.items())
+    pieces: list[PackedRows] = []
     for count in counts:
         if left:
-            pieces.append(left[:count])
+            pieces.append(Rows.of(left[:count]) if len(pieces) % 2 else left[:count])
             left = left[count:]
-    return pieces + ([left] if left else [])
+    return [*pieces, Rows.of(left)] if left else pieces
 
 
-def holdable(rows: Rows) -> Rows:
+def holdable(rows: Table) -> Table:
     return {key: row for key, row in rows.items() if 0 < len(key) <= LONGEST_KEY}
 
 
-def made(path: Path, rows: Rows, counts: Iterable[int] = ()) -> MirrorFile:
+def made(path: Path, rows: Table, counts: Iterable[int] = ()) -> MirrorFile:
     reading = FirstReading(path, "ours")
     for piece in in_pieces(rows, counts):
         reading.take(piece)
     return reading.finish()
 
 
-def content(file: MirrorFile) -> Rows:
+def content(file: MirrorFile) -> Table:
     found = dict(file.after(None, 1000))
     assert len(file) == len(found)
     return found
@@ -58,7 +60,7 @@ def changing(file: MirrorFile, written: list[int]) -> Callable[[Mapping[bytes, b
 
 @settings(deadline=None)
 @given(rows=rows, counts=counts)
-def test_a_first_reading_holds_what_came(rows: Rows, counts: list[int]) -> None:
+def test_a_first_reading_holds_what_came(rows: Table, counts: list[int]) -> None:
     with TemporaryDirectory() as directory:
         file = made(Path(directory) / "v.lmdb", rows, counts)
         assert content(file) == holdable(rows)
@@ -68,7 +70,7 @@ def test_a_first_reading_holds_what_came(rows: Rows, counts: list[int]) -> None:
 @settings(deadline=None, max_examples=300)
 @given(before=rows, after=rows, newer=st.sets(keys), counts=counts)
 def test_a_mended_file_holds_what_came_but_for_newer_rows(
-    before: Rows, after: Rows, newer: set[bytes], counts: list[int]
+    before: Table, after: Table, newer: set[bytes], counts: list[int]
 ) -> None:
     before, names = holdable(before), {key.decode(errors="surrogateescape") for key in newer}
     with TemporaryDirectory() as directory:
@@ -146,3 +148,33 @@ def test_rows_out_of_order_are_refused(path: Path, second: bytes) -> None:
         reading.take([(b"b", b"1"), (second, b"2")])
         reading.finish()
     reading.abandon()
+
+
+def test_columns_are_rows() -> None:
+    pairs = [(b"a", b"1"), (b"b", b"2")]
+    rows = Rows.of(iter(pairs))
+    assert list(rows) == list(rows) == pairs
+    assert (len(rows), len(Rows([], []))) == (2, 0)
+    assert Rows.of(rows) is rows
+    assert dict(rows) == dict(pairs)
+    assert pairs[1] in rows
+    assert (b"a", b"2") not in rows
+
+
+def test_an_equal_stretch_is_read_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all of them are: they are compared as they are."""
+    file = made(path, {b"%06d" % number: b"1" for number in range(100)})
+    asked: list[bytes | None] = []
+    after = MirrorFile.after
+
+    def asking(self: MirrorFile, key: bytes | None, count: int) -> list[tuple[bytes, bytes]]:
+        asked.append(key)
+        return after(self, key, count)
+
+    monkeypatch.setattr(MirrorFile, "after", asking)
+    reading = Mending(file, lambda key: False, changing(file, []))
+    for piece in in_pieces(content(file), [50]):
+        reading.take(piece)
+    reading.finish()
+    assert asked[1:] == [None, b"000049", b"000099"]
+    file.close()

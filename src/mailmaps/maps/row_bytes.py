@@ -36,18 +36,18 @@ def unpack(data: bytes) -> tuple[str, ...]:
 
 
 class Rows(Collection[tuple[bytes, bytes]]):
-    """Keys and their packed values, as two columns: `keys[n]` belongs to `values[n]`.
+    """Keys and their packed values, as two columns: `all_keys[n]` belongs to `all_values[n]`.
 
     Pairs would be made to be taken apart again, and the garbage collector looks at each of them, which took a
     fifth of the time of reading a view; it does not look at bytes.
     """
 
-    __slots__ = ("keys", "values")
+    __slots__ = ("all_keys", "all_values")
 
     def __init__(self, keys: list[bytes], values: list[bytes]) -> None:
         """Takes both lists over; they are of one length."""
-        self.keys = keys
-        self.values = values
+        self.all_keys = keys
+        self.all_values = values
 
     @staticmethod
     def of(pairs: Iterable[tuple[bytes, bytes]]) -> Rows:
@@ -58,10 +58,10 @@ class Rows(Collection[tuple[bytes, bytes]]):
         return Rows([key for key, _ in pairs], [value for _, value in pairs])
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.all_keys)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        return zip(self.keys, self.values, strict=True)
+        return zip(self.all_keys, self.all_values, strict=True)
 
     def __contains__(self, row: object) -> bool:
         return any(row == own for own in self)

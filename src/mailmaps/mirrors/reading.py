@@ -6,14 +6,16 @@ stretches, nearly all of it, are compared at once. A file that changes little is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from operator import eq
 from pathlib import Path
 from typing import Protocol
 
-from mailmaps.maps.row_bytes import LONGEST_KEY
+from mailmaps.maps.row_bytes import LONGEST_KEY, Rows
 from mailmaps.mirrors.file import MirrorFile
 
-PackedRows = list[tuple[bytes, bytes]]
+# Of keys and packed values; fastest as `Rows`.
+PackedRows = Collection[tuple[bytes, bytes]]
 
 
 class Reading(Protocol):
@@ -36,7 +38,10 @@ class FirstReading:
         self._builder = MirrorFile.build(path, identity)
 
     def take(self, rows: PackedRows) -> None:
-        self._builder.append([row for row in rows if 0 < len(row[0]) <= LONGEST_KEY])
+        columns = Rows.of(rows)
+        if not all(columns.all_keys) or max(map(len, columns.all_keys), default=0) > LONGEST_KEY:
+            columns = Rows.of(row for row in rows if 0 < len(row[0]) <= LONGEST_KEY)
+        self._builder.append(columns)
 
     def finish(self) -> MirrorFile:
         return self._builder.finish()
@@ -63,8 +68,13 @@ class Mending:
         self._last: bytes | None = None  # everything up to this key has been compared
 
     def take(self, rows: PackedRows) -> None:
-        self._mend(dict(rows), self._stretch(rows[-1][0], len(rows)))
-        self._last = rows[-1][0] or None  # after the empty key, which no file can hold, come all others
+        last = Rows.of(rows).all_keys[-1]
+        held = self._file.after(
+            self._last, len(rows)
+        )  # all of the stretch if they are equal, as `last` is then
+        if len(held) < len(rows) or not all(map(eq, held, rows)):
+            self._mend(dict(rows), self._stretch(last, len(rows)))
+        self._last = last or None  # after the empty key, which no file can hold, come all others
 
     def finish(self) -> MirrorFile:
         while rest := self._file.after(self._last, 1000):
