@@ -40,7 +40,7 @@ from mailmaps.mirrors.file import DiskTrouble, MirrorFile
 from mailmaps.mirrors.mirror import Mirror
 from mailmaps.mirrors.reading import Reading
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "300"))
 STEPS = int(os.environ.get("STEPS", "60"))
 
 # The database has rows under two keys more, which no file can hold.
@@ -48,13 +48,18 @@ HELD = ("@ex.test", "a@ex.test", "b@ex.test", "é@ex.test", "z")
 KEYS = (*HELD, "", "x" * (LONGEST_KEY + 1))
 PROOF = 30.0  # seconds; each step takes one
 
-keys = st.sampled_from(KEYS)
+# Mostly the same ones, so that much happens to one key.
+keys = st.sampled_from([*HELD[:2] * 4, *KEYS])
 # Few values, so that a key has the same one again; no value at all; one that is packed with its NULs.
-values = st.sampled_from([None, ("1",), ("2",), ("1", "2"), ("1,2",), ()])
+values: st.SearchStrategy[tuple[str, ...] | None] = st.sampled_from(
+    [None, ("1",), ("2",), ("1", "2"), ("1,2",), ()]
+)
 
 Change = dict[str, tuple[str, ...] | None]
 Rows = dict[str, bytes]
-changes = st.dictionaries(keys, values, min_size=1, max_size=3)
+changes: st.SearchStrategy[Change] = st.dictionaries(keys, values, min_size=1, max_size=3)
+rarely = st.sampled_from([False] * 7 + [True])
+mostly = st.sampled_from([True, True, False])
 
 
 class Database:
@@ -97,6 +102,7 @@ class CatchingUp:
 
     beat: float | None  # that was back before it began
     to_read: bool
+    is_read: bool = False  # its turn has come
     keys: set[str] | None = None  # being read, and the rows they had
     rows: Rows = field(default_factory=dict)
 
@@ -167,12 +173,14 @@ class MirrorMachine(RuleBasedStateMachine):
         if proven:
             self.make_proven()
 
-    @rule(changes=changes, bulk=st.sampled_from([False] * 5 + [True]))
-    def commit(self, changes: Change, bulk: bool) -> None:
+    @rule(changes=changes, is_bulk=rarely, is_delivered=st.booleans())
+    def commit(self, changes: Change, is_bulk: bool, is_delivered: bool) -> None:
         self.tick()
         self.database.commit(changes, self.now)
         if self.triggers_on:
-            self.notify(partial(self.hear, set(KEYS) if bulk else set(changes), bulk))
+            self.notify(partial(self.hear, set(KEYS) if is_bulk else set(changes), is_bulk))
+        if is_delivered:
+            self.deliver()
 
     def hear(self, keys: set[str], bulk: bool) -> None:
         self.heard |= keys
@@ -187,22 +195,17 @@ class MirrorMachine(RuleBasedStateMachine):
 
     # The listening connection, as mailmaps.database.changes has it
 
-    @precondition(lambda self: self.listening is None)
-    @rule()
-    def listen(self) -> None:
-        self.tick()
-        self.listening = Listening()
-        self.send_beat()
-
-    @precondition(lambda self: self.listening and not self.catching_up)
-    @rule()
-    def send_beat(self) -> None:
+    @precondition(lambda self: not self.catching_up)
+    @rule(is_delivered=mostly)
+    def send_beat(self, is_delivered: bool) -> None:
         """Behind all that has been notified; whoever looks does so afterwards."""
-        assert self.listening is not None
         self.tick()
+        self.listening = self.listening or Listening()
         self.listening.beat = self.now
         self.listening.is_back = self.listening.has_looked = False
         self.notify(partial(self.beat_is_back, self.listening, self.now))
+        if is_delivered:
+            self.deliver()
 
     def beat_is_back(self, listening: Listening, sent: float) -> None:
         if sent != listening.beat:
@@ -213,24 +216,19 @@ class MirrorMachine(RuleBasedStateMachine):
             self.mirror.outdate()  # Mirrors.listening
 
     @precondition(lambda self: self.listening and self.listening.queue)
-    @rule(count=st.integers(1, 4))
-    def deliver(self, count: int) -> None:
-        assert self.listening is not None
+    @rule()
+    def deliver(self) -> None:
         self.tick()
-        for _ in range(min(count, len(self.listening.queue))):
+        while self.listening and self.listening.queue:
             self.listening.queue.popleft()()
 
-    @precondition(lambda self: self.is_well and not self.catching_up)
-    @rule()
     def look(self) -> None:
         assert self.listening is not None
         self.tick()
         self.listening.has_looked = True
         if self.definition != self.definition_seen:
             self.definition_seen = self.definition
-            self.mirror.watch(
-                str(self.definition), frozenset(), "" if self.triggers_on else "triggers are disabled"
-            )
+            self.mirror.watch(str(self.definition), frozenset(), "" if self.triggers_on else "disabled")
 
     @property
     def is_well(self) -> bool:
@@ -238,53 +236,46 @@ class MirrorMachine(RuleBasedStateMachine):
 
     # Reading keys again, as mailmaps.mirrors.following does
 
-    @precondition(lambda self: self.is_well and self.listening.has_looked and not self.catching_up)
-    @rule()
-    def catch_up(self) -> None:
+    @precondition(lambda self: self.is_well and not self.catching_up)
+    @rule(goes_on=mostly)
+    def catch_up(self, goes_on: bool) -> None:
+        """One round, and the look before it, if a beat has been sent."""
         assert self.listening is not None
+        if not self.listening.has_looked:
+            self.look()
         beat = self.listening.beat if self.listening.is_back else None
         self.catching_up = CatchingUp(beat, to_read=bool(self.mirror.dirty))
+        if goes_on:
+            self.go_on_catching_up(goes_on)
 
-    @precondition(
-        lambda self: self.is_well and self.catching_up and not self.catching_up.keys and self.mirror.dirty
-    )
-    @rule()
-    def begin_reading_keys(self) -> None:
-        assert self.catching_up is not None
+    @precondition(lambda self: self.catching_up)
+    @rule(goes_on=mostly)
+    def go_on_catching_up(self, goes_on: bool) -> None:
+        one = self.catching_up
+        assert one is not None
         self.tick()
-        self.catching_up.keys = self.mirror.take_dirty()
-        self.catching_up.rows = {
-            key: row for key, row in self.database.rows.items() if key in self.catching_up.keys
-        }
-
-    @precondition(lambda self: self.catching_up and self.catching_up.keys)
-    @rule()
-    def end_reading_keys(self) -> None:
-        assert self.catching_up is not None
-        assert self.catching_up.keys is not None
-        self.tick()
-        self.mirror.refresh(self.catching_up.rows, self.catching_up.keys)
-        self.heard -= self.catching_up.keys - self.mirror.dirty
-        self.catching_up.keys, self.catching_up.to_read = None, False
-
-    @precondition(
-        lambda self: self.catching_up and not self.catching_up.keys and not self.catching_up.to_read
-    )
-    @rule()
-    def end_catching_up(self) -> None:
-        assert self.catching_up is not None
-        self.tick()
-        if self.catching_up.beat is not None:
-            self.mirror.current_as_of(self.catching_up.beat)
-        self.catching_up = None
+        if one.keys:
+            self.mirror.refresh(one.rows, one.keys)
+            self.heard -= one.keys - self.mirror.dirty
+            one.keys, one.to_read = None, False
+        elif self.is_well and (one.to_read or goes_on) and self.mirror.dirty and not one.is_read:
+            one.keys, one.is_read = self.mirror.take_dirty(), True
+            one.rows = {key: row for key, row in self.database.rows.items() if key in one.keys}
+            return
+        if goes_on and not one.to_read:
+            if one.beat is not None:
+                self.mirror.current_as_of(one.beat)
+            self.catching_up = None
 
     # Whole readings, as Readings has them
 
     @precondition(lambda self: self.whole is None)
-    @rule()
-    def begin_reading(self) -> None:
+    @rule(goes_on=st.booleans())
+    def begin_reading(self, goes_on: bool) -> None:
         self.tick()
         self.whole = WholeReading(self.mirror.begin_reading(), began=self.now)
+        if goes_on:
+            self.take_snapshot()
 
     @precondition(lambda self: self.whole and self.whole.rows is None)
     @rule()
@@ -317,42 +308,38 @@ class MirrorMachine(RuleBasedStateMachine):
 
     # Time, and those who ask
 
-    @rule(seconds=st.sampled_from([1, 10, 40]))
-    def time_passes(self, seconds: int) -> None:
-        self.tick(seconds)
-        self.mirror.lapse(PROOF)
-        assert not (self.mirror.proven and (self.mirror.age or 0) > PROOF)
-
     @precondition(lambda self: self.mirror.proven)
     @rule()
     def ask(self) -> None:
         """Remember the answers until it is told that answers have changed."""
         self.remembered = {key: self.mirror.get(key.encode()) for key in HELD} | self.remembered
 
-    # What goes wrong
+    # Time, and what goes wrong
 
-    @rule(data=st.data())
-    def something_goes_wrong(self, data: st.DataObject) -> None:
-        can_go_wrong = [self.switch_triggers, self.stop, self.be_killed]
-        can_go_wrong += [self.go_deaf, self.be_half_open] if self.listening is not None else []
-        can_go_wrong += (
-            [self.be_refused_keys, self.fail_to_write_keys]
-            if self.catching_up and self.catching_up.keys
-            else []
-        )
-        can_go_wrong += [self.give_up, self.be_refused] if self.whole is not None else []
-        can_go_wrong += [self.fail_to_write] if self.whole is not None and self.whole.rows else []
-        self.tick()
-        data.draw(st.sampled_from(can_go_wrong))()
-
-    @rule(changes=changes, really=st.sampled_from([False] * 9 + [True]))
-    def commit_behind_the_triggers(self, changes: Change, really: bool) -> None:
-        """As a superuser can, without a trace in the catalogs."""
+    @rule(data=st.data(), really=st.booleans())
+    def something_happens(self, data: st.DataObject, really: bool) -> None:
+        keys_are_read = self.catching_up is not None and bool(self.catching_up.keys)
+        can_happen: list[Callable[[], object]] = [self.switch_triggers, self.stop, self.be_killed]
+        can_happen += [self.go_deaf, self.be_half_open] if self.listening is not None else []
+        can_happen += [self.be_refused_keys, self.fail_to_write_keys] if keys_are_read else []
+        can_happen += [self.give_up, self.be_refused] if self.whole is not None else []
+        can_happen += [self.fail_to_write] if self.whole is not None and self.whole.rows else []
+        can_happen += [partial(self.commit_behind_the_triggers, data), self.let_time_pass, self.let_time_pass]
         if really:
             self.tick()
-            self.database.commit(changes, self.now)
-            self.unheard |= dict.fromkeys(changes, self.now)
-            self.was_changed_behind = True
+            data.draw(st.sampled_from(can_happen))()
+
+    def let_time_pass(self) -> None:
+        self.tick(40)
+        self.mirror.lapse(PROOF)
+        assert not (self.mirror.proven and (self.mirror.age or 0) > PROOF)
+
+    def commit_behind_the_triggers(self, data: st.DataObject) -> None:
+        """As a superuser can, without a trace in the catalogs."""
+        what: Change = data.draw(changes)
+        self.database.commit(what, self.now)
+        self.unheard |= dict.fromkeys(what, self.now)
+        self.was_changed_behind = True
 
     def switch_triggers(self) -> None:
         """Also what CREATE OR REPLACE VIEW does: the catalogs tell, at the next look."""
@@ -466,7 +453,7 @@ class MirrorMachine(RuleBasedStateMachine):
         if self.listening is not None and self.listening.is_dead:
             self.go_deaf()
         self.make_proven()
-        self.begin_reading()
+        self.begin_reading(goes_on=True)
         self.make_proven()  # with that comparison, which has seen what was changed behind the triggers
         self.unheard.clear()
         self.it_keeps_its_word()
@@ -474,10 +461,9 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def make_proven(self) -> None:
         """Nobody writes, and the connection is well: go on until nothing is left to be done."""
-        if self.listening is None:
-            self.listen()
-        self.take_all_steps()
-        self.send_beat()
+        for _ in range(2):  # what was under way ends, and then something is sent behind it
+            self.take_all_steps()
+            self.send_beat(is_delivered=True)
         self.take_all_steps()
         assert self.mirror.proven
 
@@ -487,21 +473,16 @@ class MirrorMachine(RuleBasedStateMachine):
                 step()
 
     def next_step(self) -> Callable[[], None] | None:
-        assert self.listening is not None
-        whole = self.whole
-        catching_up = self.catching_up
+        whole, one = self.whole, self.listening
         steps: list[tuple[object, Callable[[], None]]] = [
             (whole and whole.rows is None, self.take_snapshot),
             (whole and whole.rows, partial(self.hand_over_rows, 3)),
             (whole and whole.rows == [], self.end_reading),
-            (catching_up and catching_up.keys, self.end_reading_keys),
-            (catching_up and catching_up.to_read, self.begin_reading_keys),
-            (catching_up, self.end_catching_up),
-            (self.listening.queue, partial(self.deliver, 4)),
-            (not self.listening.has_looked, self.look),
-            (self.mirror.dirty, self.catch_up),
-            (self.mirror.unread, self.begin_reading),
-            (not self.mirror.proven, self.catch_up),
+            (one and one.queue, self.deliver),
+            (self.catching_up, partial(self.go_on_catching_up, goes_on=True)),
+            (self.is_well and self.mirror.dirty, partial(self.catch_up, goes_on=True)),
+            (self.mirror.unread, partial(self.begin_reading, goes_on=True)),
+            (self.is_well and not self.mirror.proven, partial(self.catch_up, goes_on=True)),
         ]
         return next((step for is_due, step in steps if is_due), None)
 
