@@ -31,7 +31,7 @@ def main(messages: int, unknown: int, seed: int | None, by: str) -> None:
     seed = random.randrange(1 << 32) if seed is None else seed
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     plan = Plan(messages, unknown, seed, by)
-    console.print(f"seed {seed}; {plan.share} messages and as many probes to each trouble, tables by {by}")
+    console.print(f"seed {seed}; {plan.rate:.1f} messages and as many probes a second, tables by {by}")
     begun = time.monotonic()
     outcome = asyncio.run(chaos(plan, lambda what, count: console.print(f"{what}: {count}", style="dim")))
     _report(console, outcome)

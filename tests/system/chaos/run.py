@@ -1,8 +1,7 @@
 """One run: everything started, troubled until all mail has been sent, drained, judged and taken away.
 
 Contract: `chaos(...)` gives the tally and what was wrong. The troubles come in random order, each kind before
-any comes again, with quiet in between now and then; each has its share of the messages and of the probes,
-whose first attempts are spread over its time.
+any comes again, with quiet in between now and then; messages and probes begin all the while, at random.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,11 +27,13 @@ from tests.system.postfix import PrivatePostfix
 
 from mailmaps.database.migrations import Site, create
 
-FEWEST = 8
-MOST_TROUBLES = 50
-"""Troubles in all: each has this many messages at least, and there are not more of them."""
+SLOWEST = 2.0
+"""Messages a second, and as many probes; more where there are so many that it would take too long."""
 
-QUIET_SHARE = 0.25
+LONGEST = 160.0
+"""Seconds of trouble in all, not counting how long it takes to bring it about."""
+
+QUIET_SHARE = 0.15
 """How often it is quiet before the next trouble."""
 
 END_LIMIT = 300.0
@@ -64,17 +66,18 @@ class Plan:
     by: str = "tcp"
 
     @property
-    def share(self) -> int:
-        """Messages and probes of one trouble."""
-        return max(FEWEST, -(-max(self.messages, self.unknown) // MOST_TROUBLES))
+    def rate(self) -> float:
+        """Messages, and probes, a second."""
+        return max(SLOWEST, max(self.messages, self.unknown) / LONGEST)
 
     def troubles(self, rng: random.Random) -> Iterator[Trouble]:
-        """As many as it takes, the last one quiet."""
+        """Each kind before any comes again, for ever."""
         kinds = [kind for kind in LASTS if kind is not trouble.quiet]
-        for number in range(-(-max(self.messages, self.unknown) // self.share)):
-            if number % len(kinds) == 0:
-                rng.shuffle(kinds)
-            yield trouble.quiet if rng.random() < QUIET_SHARE else kinds[number % len(kinds)]
+        while True:
+            for kind in rng.sample(kinds, len(kinds)):
+                if rng.random() < QUIET_SHARE:
+                    yield trouble.quiet
+                yield kind
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class _Run:
             async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as mail:
                 for kind in self._plan.troubles(self._rng):
                     await self._one(kind, mail, tell)
+                    if self._sent == self._plan.messages and self._probed == self._plan.unknown:
+                        break
                 self._begin(AFTERWARDS)
                 limit.reschedule(asyncio.get_running_loop().time() + END_LIMIT)
         finally:
@@ -147,7 +152,7 @@ class _Run:
     def _hand_out(self, mail: asyncio.TaskGroup, lasts: float) -> int:
         """Begin a share of all that is to be sent, spread over the time; how many messages."""
         before = self._sent
-        for _ in range(self._plan.share):
+        for _ in range(ceil(self._plan.rate * lasts)):
             if self._sent < self._plan.messages:
                 mail.create_task(self._message(self._sent, self._rng.uniform(0.0, lasts)))
                 self._sent += 1
