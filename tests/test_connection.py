@@ -22,7 +22,7 @@ class FakeTransport(asyncio.Transport):
         self.closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.closed
+        assert not self.closed or not data
         self.written.append(bytes(data))
 
     def close(self) -> None:
@@ -269,6 +269,34 @@ def test_a_reply_out_of_steady_memory_is_kept_until_the_memo_is_cleared() -> Non
     connection.data_received(b"get hit\n")
     assert table.answered == [b"hit"] * 4
     assert transport.text == b"200 hit\n" * 5
+
+
+def test_an_answer_that_is_no_answer_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(FakeTable):
+        def begin(self, key: bytes) -> Answer | asyncio.Future[Answer]:
+            if self.fault is not None:
+                raise self.fault
+            return super().begin(key)
+
+    table, transport = Faulty(), FakeTransport()
+    table.steady, table.fault = True, RuntimeError("a bug")
+    connection = Connection(TcpTable("t"), {"t": table}, Memo(), trust())
+    connection.connection_made(transport)
+    connection.data_received(b"get hit\n")
+    table.fault = None
+    connection.data_received(b"get hit\n")
+    assert transport.text.endswith(b"200 hit\n")
+    assert "a bug" in caplog.text
+
+
+async def test_the_last_words_are_said_once() -> None:
+    connection, transport = connected(FakeTable())
+    connection.pause_writing()
+    connection.data_received(b"nonsense\n")
+    connection.resume_writing()
+    connection.resume_writing()
+    connection.drain()
+    assert transport.text.count(b"400 ") == 1
 
 
 def test_only_a_request_that_is_whole_is_kept_and_recognized() -> None:

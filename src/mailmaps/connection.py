@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Protocol
 
-from mailmaps.maps.answer import Answer, Found, Unavailable
+from mailmaps.maps.answer import Answer, Found, NotFound, Unavailable
 from mailmaps.maps.memo import Memo
 from mailmaps.protocols.request import Codec, ProtocolError, Request
 
@@ -29,7 +29,7 @@ MOST_PER_TURN = 4096
 MOST_AT_ONCE = 64 * 1024
 
 # Seconds between looks whether what is held may still be trusted. Timers look too; but a process that was
-# stopped (SIGSTOP, a machine that moves) comes by what its clients asked before it comes by its timers.
+# stopped (SIGSTOP, a frozen container) comes by what its clients asked before it comes by its timers.
 LOOK = 1.0
 
 
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
             return
         reply = self._encode(request, answer)
         self._transport.write(reply)
-        if answer is not None and self._tables[request.table].steady:
+        if isinstance(answer, (Found, NotFound)) and self._tables[request.table].steady:
             self._memo.put(data, reply, found=isinstance(answer, Found))
 
     def _begin(self, request: Request) -> Answer | asyncio.Future[Answer] | None:
@@ -224,6 +224,7 @@ class Connection(asyncio.Protocol):
             self._answer_waiting()
             if self._is_idle and self._last_words is not None:
                 self._transport.write(self._last_words)
+                self._last_words = b""  # said
                 self._transport.close()
                 return
             if not self._is_idle and self._asked is None:

@@ -156,7 +156,7 @@ class TableSet:
         for source in sources:
             if isinstance(source, MirroredSource):
                 self._mirrored.tell(source.rows, table.forget)
-        for relation in settings.depends_on:
+        for relation in dict.fromkeys(settings.depends_on):
             self._mirrored.depend(relation, table.forget)
         return table
 

@@ -230,12 +230,16 @@ async def test_the_fingerprint_follows_what_defines_the_rows(site: Database, cha
 
 @pytest.mark.parametrize(
     ("how", "problem"),
-    [("ENABLE", ""), ("ENABLE ALWAYS", ""), ("ENABLE REPLICA", "x"), ("DISABLE", "x")],
+    [("ENABLE", "x"), ("ENABLE ALWAYS", ""), ("ENABLE REPLICA", "x"), ("DISABLE", "x")],
 )
 async def test_enabled_is_enabled(site: Database, how: str, problem: str) -> None:
     await put_triggers(site, "public.boxes")
     await site.connection.execute(f"ALTER TABLE mailbox {how} TRIGGER mailmaps_watch_delete")
-    expected = "public.mailbox: triggers of ours are disabled; run `mailmaps schema watch`" if problem else ""
+    expected = (
+        "public.mailbox: triggers of ours are not enabled always; run `mailmaps schema watch`"
+        if problem
+        else ""
+    )
     assert (await one(site, "public.boxes")).problem == expected
 
 

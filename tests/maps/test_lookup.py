@@ -26,7 +26,9 @@ class DictSource:
         self.bare_keys = bare_keys
         self.one_by_one = self.exactly = self.volatile = False
         self.steady = False
+        self.age: float | None = None
         self.memory: dict[str, Recalled] = {}
+        self.outdated: dict[str, Recalled] = {}
         self.asked: list[Sequence[str]] = []
         self.trouble: str | None = None
         self.gate: asyncio.Event | None = None
@@ -35,7 +37,7 @@ class DictSource:
         return self.memory.get(key, SILENT)
 
     def stale(self, key: str) -> Recalled:
-        return self.known(key)
+        return self.outdated.get(key, self.known(key))
 
     async def fetch(self, candidates: Sequence[str]) -> Rows:
         self.asked.append(candidates)
@@ -194,6 +196,28 @@ async def test_what_was_found_is_given_while_nobody_can_be_asked() -> None:
     assert await mailboxes.answer(b"a@a.b") == Found("box"), "as good as can be had"
     clock.now += 2
     assert await mailboxes.answer(b"a@a.b") == Unavailable("away")
+
+
+async def test_of_what_is_held_and_what_was_found_the_younger_is_given() -> None:
+    clock, source = Clock(), DictSource({"a@a.b": ("box",)})
+    mailboxes = table("virtual_mailbox_maps", source, clock=clock)
+    assert await mailboxes.answer(b"a@a.b") == Found("box")
+    source.trouble = "away"
+    source.outdated = {"a@a.b": ABSENT, "@a.b": ABSENT}
+    clock.now += 60
+    source.age = 70.0  # it was made, and found, after the proof of what is held
+    assert await mailboxes.answer(b"a@a.b") == Found("box")
+    source.age = 50.0  # it was taken away before that
+    assert await mailboxes.answer(b"a@a.b") == NOT_FOUND
+    source.outdated = {}  # that is no longer believed, and nobody can be asked
+    assert await mailboxes.answer(b"a@a.b") == Unavailable("away")
+    file = DictSource({"a@a.b": ("box",)}, "pgsql:x")  # which cannot be held
+    mixed = table("virtual_mailbox_maps", source, file, clock=clock)
+    source.trouble = None
+    assert await mixed.answer(b"a@a.b") == Found("box")
+    source.trouble = file.trouble = "away"
+    clock.now += 60
+    assert await mixed.answer(b"a@a.b") == Found("box")
 
 
 async def test_with_a_stale_answer_at_hand_a_slow_database_is_not_waited_for() -> None:

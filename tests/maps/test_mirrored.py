@@ -31,6 +31,7 @@ class Asked:
 
     name = "builtin"
     bare_keys = one_by_one = exactly = volatile = steady = False
+    age: float | None = None
 
     def known(self, key: str) -> Recalled:
         raise AssertionError

@@ -55,6 +55,7 @@ class Held:
 class Nothing:
     name = "builtin"
     bare_keys = one_by_one = exactly = volatile = steady = False
+    age: float | None = None
 
     def known(self, key: str) -> Recalled:
         return SILENT

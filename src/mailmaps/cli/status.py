@@ -41,9 +41,8 @@ def _show(found: dict[str, Any]) -> None:
     console.print(f"changes are heard of: {escape(found['listening'])}")
     for name, pool in found.items():
         if name.startswith("database"):
-            console.print(
-                f"{escape(name)}: {escape(pool['away'] or '')}{pool['open']} of {pool['size']} open"
-            )
+            away = f"; {pool['away']}" if pool["away"] else ""
+            console.print(f"{escape(name)}: {pool['open']} of {pool['size']} open{escape(away)}")
     grid = Grid(title=f"mirrors in {found['directory']}", title_justify="left")
     for column in ("view", "proven", "keys", "MB", "as of", "drift"):
         grid.add_column(column, justify="left" if column in ("view", "proven") else "right")

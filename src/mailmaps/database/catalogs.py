@@ -94,8 +94,8 @@ triggered AS (
    SELECT r.oid,
           string_agg(format('%s %s %s', t.oid, t.xmin, t.tgenabled), ' ' ORDER BY t.oid) AS print,
           bit_or(t.tgtype) AS installed,
-          bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('A', 'O')) AS enabled,
-          bit_or(t.tgtype) FILTER (WHERE t.tgenabled IN ('A', 'O') AND n.nspname = 'mailmaps') AS with_keys
+          bit_or(t.tgtype) FILTER (WHERE t.tgenabled = 'A') AS enabled,
+          bit_or(t.tgtype) FILTER (WHERE t.tgenabled = 'A' AND n.nspname = 'mailmaps') AS with_keys
    FROM relations r
    JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid
    JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
@@ -130,7 +130,8 @@ async def read_under(connection: Connection, names: Sequence[str]) -> dict[str, 
     A name that is nothing has one row whose `kind` is NULL; else that is pg_class.relkind. `quoted`: the
     name for SQL. `unsteady`, `unsteady_call`: the rule has the time or a random sample in it, or calls this
     function that does. `unseen_call`: it calls this one, whose tables cannot be seen. `installed`, `enabled`,
-    `with_keys`: the events (bits of pg_trigger.tgtype) for which our triggers are there, are enabled, and
+    `with_keys`: the events (bits of pg_trigger.tgtype) for which our triggers are there, are enabled
+    always (ENABLE alone, which pg_restore --disable-triggers leaves, is not for sessions of replicas), and
     name keys. `print` changes when the relation, its rule, a function in it, or its triggers do.
 
     Raises asyncpg's errors.

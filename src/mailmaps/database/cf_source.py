@@ -114,6 +114,7 @@ class CfSource:
     one_by_one = True
     exactly = True
     steady = False
+    age = None
 
     def __init__(self, name: str, table: CfTable, database: CfDatabase, *, at_once: int) -> None:
         """At most `at_once` lookups ask at a time, so that a slow table leaves the others a connection."""

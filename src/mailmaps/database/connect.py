@@ -69,8 +69,9 @@ def _hosts(database: Database, dsn: str | None = None) -> list[Host]:
     return [Host(place(one), {"dsn": one, **options}) for one in hosts]
 
 
-# For reading a whole view: no time limit, and room to sort a million rows in memory.
-READING_SETTINGS = LOOKUP_SETTINGS | {"statement_timeout": "0", "work_mem": "256MB"}
+# For reading a whole view: no time limit, but a locked one must not keep the others waiting; room to sort a
+# million rows in memory.
+READING_SETTINGS = LOOKUP_SETTINGS | {"statement_timeout": "0", "lock_timeout": "3000", "work_mem": "256MB"}
 
 
 async def connect_to_listen(database: Database, settings: Mapping[str, str]) -> Connection:

@@ -36,6 +36,7 @@ class ViewSource:
     exactly = False
     volatile = False
     steady = False
+    age = None
 
     def __init__(
         self,

@@ -113,5 +113,5 @@ def _trigger_problem(tables: Iterable[asyncpg.Record], *, builtin: bool) -> str:
     if missing:
         return f"{', '.join(missing)}: not all changes are notified; run `{remedy}`"
     if disabled:
-        return f"{', '.join(disabled)}: triggers of ours are disabled; run `{remedy}`"
+        return f"{', '.join(disabled)}: triggers of ours are not enabled always; run `{remedy}`"
     return ""

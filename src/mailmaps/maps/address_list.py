@@ -35,7 +35,14 @@ def append_extension(value: str, extension: str, origin: str) -> str:
     $myorigin. (What Postfix does with `user%domain@$myorigin` where that is local is allow_percent_hack's
     and resolve_dequoted_address's business, as with `pgsql:`.)
     """
+    if _ONE_PLAIN(value):
+        local, _, domain = value.rpartition("@")
+        return _with_extension(local, domain, extension)
     return ",".join(_with_extension(*_complete(tokens, origin), extension) for tokens in _parse(value))
+
+
+# One address, nearly always; there is nothing in it to take apart.
+_ONE_PLAIN = re.compile(r"[\w#$&'*+./=?^`{}~-]+@[\w.-]+", re.ASCII).fullmatch
 
 
 def _with_extension(local: str, domain: str, extension: str) -> str:

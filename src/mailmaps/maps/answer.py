@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Not frozen, although nobody changes them: each would cost three times as much, and there is one a lookup.
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class Found:
     """The key is known; `value` (never empty) is what Postfix gets, before any
     quoting; bytes that are no UTF-8 are escaped in it (PEP 383)."""
@@ -23,7 +25,7 @@ class NotFound:
     """The key is known to be absent."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Unavailable:
     """Nobody can say now; mail waits. `reason` is shown in Postfix's log and holds no secret."""
 

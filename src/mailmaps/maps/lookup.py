@@ -7,7 +7,6 @@ is asked (`mailmaps.maps.asking`), and answered within the deadline. Both end in
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,8 +19,7 @@ from mailmaps.maps.mirrored import MirroredSource
 from mailmaps.maps.plain import PlainAddresses, PlainSearch
 from mailmaps.maps.sources import ABSENT, SILENT, UNSURE, Rows, Source, Values
 from mailmaps.maps.tables import TableKind
-
-log = logging.getLogger(__name__)
+from mailmaps.maps.trouble import Trouble
 
 T = TypeVar("T")
 _FoundOut = tuple[str, Row | None, Answer]  # by whom, what, and what it means
@@ -84,12 +82,15 @@ class Table:
         self._times = times
         self._asking = Asking(self._ask, times.deadline)
         self._epoch = 0
-        self._trouble = ""
+        self._trouble = Trouble(name)
 
     @property
     def steady(self) -> bool:
         """Whether every answer comes from memory and holds until `forget`: replies may be kept."""
-        return all(source.steady for source in self.sources)
+        for source in self.sources:  # `all` would make a generator, for each request
+            if not source.steady:  # noqa: SIM110
+                return False
+        return True
 
     def forget(self) -> None:
         """Drop what is remembered; a query already on its way is neither remembered nor joined."""
@@ -181,7 +182,7 @@ class Table:
         if not isinstance(outcome, CannotSay):
             raise outcome
         if not outcome.about_key:
-            self._note_trouble(str(outcome))
+            self._trouble.occurs(str(outcome))
         if row := self._stale(question):
             return "stale", row, self._answer(question, row)
         return "database", None, Unavailable(str(outcome))
@@ -236,25 +237,18 @@ class Table:
         return NO_ROW if is_sure else None
 
     def _stale(self, question: search.Question) -> Row | None:
-        """The row while nobody can be asked: what is held, or what was found not too long ago."""
-        held = self._remembered(question, stale=True)
-        if held is not None and held.found:
-            return held
-        return self._cache.stale(question.candidates, self._times.max_stale) or held
-
-    def _note_trouble(self, trouble: str) -> None:
-        """Log why the table cannot say, and that it can again: once each, not once a lookup."""
-        if trouble != self._trouble:
-            self._trouble = trouble
-            if trouble:
-                log.error("table=%s: cannot say: %s", self.name, trouble)
-            else:
-                log.warning("table=%s: answers again", self.name)
+        """The row while nobody can be asked: what is held, or what was found by asking since."""
+        longest = self._times.max_stale
+        ages = [source.age for source in self.sources]
+        if None not in ages:
+            longest = min([longest, *(age for age in ages if age is not None)])
+        found = self._cache.stale(question.candidates, longest)
+        return found or self._remembered(question, stale=True)
 
     async def _ask(self, candidates: tuple[str, ...]) -> Row:
         epoch = self._epoch
         row = await self._search(candidates)
-        self._note_trouble("")
+        self._trouble.is_not_seen()
         if epoch == self._epoch:
             volatile = any(source.volatile for source in self.sources)
             self._cache.put(candidates, row, *([self._times.volatile_ttl] if volatile else []))

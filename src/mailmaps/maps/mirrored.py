@@ -104,6 +104,10 @@ class MirroredSource:
     def steady(self) -> bool:
         return self.rows.proven
 
+    @property
+    def age(self) -> float | None:
+        return self.rows.age
+
     def known(self, key: str) -> Recalled:
         if self.rows.proven:
             return self._held(key)

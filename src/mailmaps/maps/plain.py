@@ -60,8 +60,8 @@ class PlainSearch:
         row = get(key) or get(domain)
         if row is None:
             return NOT_FOUND
-        if b"\0" in row or row.startswith(b"@") or b",@" in row:  # not plain text, or to be completed
-            return None
+        if row.find(b"\0") >= 0 or row.startswith(b"@") or row.find(b",@") >= 0:
+            return None  # not plain text, or with targets to be completed (`in` is slower than `find`)
         return Found(row.decode(errors="surrogateescape"))
 
 

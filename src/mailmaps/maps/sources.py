@@ -66,6 +66,10 @@ class Source(Protocol):
     def steady(self) -> bool:
         """Whether `known` has an answer for every key, the same until a change is told."""
 
+    @property
+    def age(self) -> float | None:
+        """Seconds since what is held was that of the database; None: nothing is held."""
+
     def known(self, key: str) -> Recalled:
         """Answer from memory and without waiting, or `SILENT` when the source has to be asked.
 

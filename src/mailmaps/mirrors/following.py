@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from mailmaps.database.changes import PROOF
 from mailmaps.database.connect import Refused, is_going, reason
 from mailmaps.database.views import fetch_rows
 from mailmaps.database.watching import Watch, read_relations, read_watches
@@ -125,6 +127,8 @@ class Following:
                 mirror.touch(found)
 
     def current_as_of(self, moment: float) -> None:
+        if monotonic() - moment > PROOF:
+            return  # we were stopped in between, or very slow: the next beat is on its way
         for mirror in self._mirrors.values():
             mirror.current_as_of(moment)
 
