@@ -87,8 +87,8 @@ class Table:
     @property
     def steady(self) -> bool:
         """Whether every answer comes from memory and holds until `forget`: replies may be kept."""
-        for source in self.sources:  # `all` would make a generator, for each request
-            if not source.steady:  # noqa: SIM110
+        for source in self.sources:  # noqa: SIM110  # `all` would make a generator, for each request
+            if not source.steady:
                 return False
         return True
 
