@@ -349,3 +349,46 @@ def test_before_anything_is_answered_somebody_looks_whether_it_may_be(
     now += LOOK + 0.1
     connection.data_received(b"get hit\n")
     assert (looked, len(table.answered)) == ([b"", b"200 hit\n" * 2], 2)
+
+
+def test_what_begins_behind_a_request_is_not_taken_for_it() -> None:
+    table, memo = FakeTable(), Memo()
+    table.steady = True
+    for _ in range(2):  # by one client, and by another
+        transport = FakeTransport()
+        connection = Connection(TcpTable("t"), {"t": table}, memo, trust())
+        connection.connection_made(transport)
+        connection.data_received(b"get hit\nget hi")
+        connection.data_received(b"t2\n")
+        assert transport.text == b"200 hit\n200 hit2\n"
+
+
+def test_a_request_before_nonsense_is_answered_and_the_connection_closed() -> None:
+    connection, transport = connected(FakeTable())
+    connection.data_received(b"get hit\nnonsense\n")
+    assert transport.text.startswith(b"200 hit\n400 ")
+    assert transport.is_closing()
+
+
+async def test_after_nonsense_a_flood_ends() -> None:
+    connection, transport = connected(FakeTable())
+    connection.data_received(b"get hit\n" * MOST_PER_TURN + b"nonsense\n" + b"get hit\n" * MOST_PER_TURN)
+    for _ in range(20):
+        await settle()
+    assert transport.text.count(b"200 ") == MOST_PER_TURN
+    assert transport.text.count(b"400 ") == 1
+    assert transport.is_closing()
+
+
+async def test_an_answer_that_comes_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
+    table = FakeTable()
+    connection, transport = connected(table)
+    connection.data_received(b"get miss\nget other\n")
+    connection.cut()
+    said = transport.text
+    table.fault = RuntimeError("late")
+    table.gate.set()
+    with caplog.at_level(logging.ERROR):
+        await settle()
+    assert transport.text == said
+    assert not caplog.records

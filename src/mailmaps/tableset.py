@@ -54,6 +54,7 @@ class TableSet:
         self._read_cf_files()
         self.mirrors = mirrors if mirrors is not None and mirrors.fits(settings) else Mirrors(settings)
         self._mirrored = Use(self.mirrors)
+        self._mirrored.when_deaf(self._pool.suspect)
         self.tables = {name: self._table(name) for name in settings.tables}
 
     async def start(self, patience: float | None = None) -> list[str]:
@@ -70,9 +71,7 @@ class TableSet:
         attempts = [pool.tried() for pool in pools]
         mirrored = asyncio.ensure_future(self._mirrored.tried())
         try:
-            async with asyncio.timeout(
-                patience if self._mirrored.can_wait and not self._cf_sources else None
-            ):
+            async with asyncio.timeout(patience if self._mirrored.can_wait else None):
                 await asyncio.gather(*attempts, mirrored)
         except TimeoutError:
             return ["the database does not answer; the tables are answered from disk"]

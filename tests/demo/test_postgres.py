@@ -108,7 +108,7 @@ def test_it_listens_on_loopback_only_and_wants_a_password(server: EmbeddedPostgr
     words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family(server.directory)]
     assert words
     assert not any(secret.read_bytes() in word for word in words)
-    assert sorted(path.name for path in server.directory.iterdir()) == ["data", "log", "password"]
+    assert sorted(path.name for path in server.directory.iterdir()) == ["data", "log", "password", "port"]
 
 
 def test_dsns_are_quoted(server: EmbeddedPostgres) -> None:

@@ -44,6 +44,9 @@ PROOF = HEARTBEAT + BEAT_LIMIT + 0.5
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 
+# Seconds between complaints about what others notify on our channel.
+COMPLAINT = 60.0
+
 # Seconds a listening connection must have lasted for the next pause to be short again.
 LASTED = 10.0
 
@@ -89,6 +92,7 @@ class Changes:
         self._beat = ""
         self._beat_sent = 0.0
         self._next_beat = 0.0
+        self._complain_at = 0.0
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.trouble: str | None = None
@@ -214,12 +218,24 @@ class Changes:
 
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:
-            self._tell(json.loads(str(payload)))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            # Anybody may NOTIFY. Whatever it meant, reading everything again is right.
-            log.warning("a notification on %s is none of ours: %.200a", CHANNEL, payload)
+            told = json.loads(str(payload))
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):  # anybody may NOTIFY; ours are objects, whatever comes to be in them
+            self._complain(payload)
+            return
+        try:
+            self._tell(told)
+        except (KeyError, TypeError, ValueError):  # whatever it meant, reading everything again is right
+            self._complain(payload)
             self._follower.listening()
         self._wake.set()
+
+    def _complain(self, payload: object) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._complain_at:
+            self._complain_at = now + COMPLAINT
+            log.warning("a notification on %s is none of ours: %.200a", CHANNEL, payload)
 
     def _tell(self, told: dict[str, object]) -> None:
         if "beat" in told:

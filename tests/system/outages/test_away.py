@@ -16,9 +16,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 from tests.system.daemon import Daemon
 from tests.system.outages import data
+from tests.system.outages.asker import ask
+from tests.system.outages.history import Place
 from tests.system.outages.observed import Observed
 from tests.system.outages.server import Server
-from tests.system.outages.site import Site, says
+from tests.system.outages.site import Site, proven, says
 
 from mailmaps.maps.answer import NOT_FOUND, Found, NotFound
 
@@ -82,6 +84,18 @@ async def test_the_server_is_away(
     known = seen.answers(data.ROWS_OF_THEIR_OWN if busy else data.KNOWN, since=begun)
     assert known
     assert {type(answer) for answer in known} == {Found}, "what is in a mirror is answered all through"
+
+
+async def test_a_hang_is_known_before_anybody_asks(site: Site, daemon: Daemon) -> None:
+    """A lookup that had to find out would be "later", which smtpd remembers of the resolver's tables."""
+    await proven(daemon)
+    await site.server.pause()
+    try:
+        await asyncio.sleep(HUNG)
+        assert await ask(daemon, Place("virtual_mailbox_domains", "elsewhere.example")) == NOT_FOUND
+        assert await ask(daemon, data.UNKNOWN[0]) == NOT_FOUND
+    finally:
+        await site.server.resume()
 
 
 async def test_the_server_restarts_again_and_again(site: Site, daemon: Daemon) -> None:
