@@ -534,3 +534,34 @@ async def test_a_checkpoint_waits_for_the_end_of_a_reading(mirror: Mirror, clock
         mirror.give_up_reading(reading)
         await mirror.checkpoint()
         checkpoint.assert_called_once()
+
+
+def test_keys_are_taken_over_in_parts(mirror: Mirror, clock: Clock) -> None:
+    """What has not been yet is known to be behind, and everything is void when the rest never comes."""
+    prove(mirror, ROWS, clock)
+    mirror.touch(["a@ex.test", "b@ex.test"])
+    taken = mirror.take_dirty()
+    mirror.refresh({"a@ex.test": b"9"}, {"a@ex.test"})
+    assert mirror.get(b"a@ex.test") == b"9"
+    assert taken == {"a@ex.test", "b@ex.test"}
+    assert mirror.is_behind
+    assert mirror.age_of_proof is None
+    mirror.refresh({}, {"b@ex.test"})
+    assert mirror.get(b"b@ex.test") is None
+    assert not mirror.is_behind
+    mirror.touch(["a@ex.test", "b@ex.test"])
+    mirror.take_dirty()
+    mirror.refresh({}, {"b@ex.test"})
+    mirror.deaf()
+    assert mirror.is_behind
+
+
+def test_any_number_of_rows_is_changed(mirror: Mirror, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailmaps.mirrors.mirror.ROWS_AT_ONCE", 3)
+    prove(mirror, ROWS, clock)
+    keys = {f"k{number}@ex.test" for number in range(10)}
+    mirror.touch(sorted(keys))
+    taken = mirror.take_dirty()
+    mirror.refresh(dict.fromkeys(keys, b"x"), taken)
+    assert all(mirror.get(key.encode()) == b"x" for key in keys)
+    assert not mirror.is_behind

@@ -103,8 +103,14 @@ class CatchingUp:
     beat: float | None  # that was back before it began
     to_read: bool
     is_read: bool = False  # its turn has come
-    keys: set[str] | None = None  # being read, and the rows they had
-    rows: Rows = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)  # still to be taken over
+    part: set[str] = field(default_factory=set)  # of them, read together
+    rows: Rows = field(default_factory=dict)  # that the part had
+
+    def taken_over(self) -> None:
+        self.keys -= self.part
+        self.part = set()
+        self.to_read = bool(self.keys)
 
 
 @dataclass
@@ -254,13 +260,15 @@ class MirrorMachine(RuleBasedStateMachine):
         one = self.catching_up
         assert one is not None
         self.tick()
-        if one.keys:
-            self.mirror.refresh(one.rows, one.keys)
-            self.heard -= one.keys - self.mirror.dirty
-            one.keys, one.to_read = None, False
+        if one.part:
+            self.mirror.refresh(one.rows, one.part)
+            self.heard -= one.part - self.mirror.dirty
+            one.taken_over()
         elif self.is_well and (one.to_read or goes_on) and self.mirror.dirty and not one.is_read:
             one.keys, one.is_read = self.mirror.take_dirty(), True
-            one.rows = {key: row for key, row in self.database.rows.items() if key in one.keys}
+        if one.keys:
+            one.part = set(sorted(one.keys)[:2])
+            one.rows = {key: row for key, row in self.database.rows.items() if key in one.part}
             return
         if goes_on and not one.to_read:
             if one.beat is not None:
@@ -362,13 +370,14 @@ class MirrorMachine(RuleBasedStateMachine):
         assert self.catching_up is not None
         self.mirror.give_up_keys()
         self.mirror.fail("the statement took too long")
-        self.catching_up.keys, self.catching_up.to_read = None, False
+        self.catching_up.part = set(self.catching_up.keys)
+        self.catching_up.taken_over()
 
     def fail_to_write_keys(self) -> None:
         assert self.catching_up is not None
         with no_room():
-            self.mirror.refresh(self.catching_up.rows, self.catching_up.keys or set())
-        self.catching_up.keys, self.catching_up.to_read = None, False
+            self.mirror.refresh(self.catching_up.rows, self.catching_up.part)
+        self.catching_up.taken_over()
 
     def fail_to_write(self) -> None:
         assert self.whole is not None

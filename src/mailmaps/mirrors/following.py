@@ -28,6 +28,9 @@ ANSWER_LIMIT = 2.0
 # Keys whose dependents are asked for at once; of too many together PostgreSQL would not name them.
 KEYS_AT_ONCE = 50
 
+# Keys that one statement reads again. Lookups wait while its rows are taken, for some milliseconds.
+READ_AT_ONCE = 1000
+
 
 class Following:
     """A `mailmaps.database.changes.Follower`; `readings` reads whole what has to be."""
@@ -149,11 +152,13 @@ class Following:
 
     async def _read_again(self, connection: Connection, mirror: Mirror) -> None:
         """Read the dirty keys. What PostgreSQL says against that concerns this mirror alone."""
-        keys = mirror.take_dirty()
+        keys = sorted(mirror.take_dirty())
         try:
-            async with asyncio.timeout(ANSWER_LIMIT):
-                rows = await fetch_rows(connection, mirror.view, sorted(keys), mirror.replace)
-            mirror.refresh({key: pack(values) for key, values in rows.items()}, keys)
+            for first in range(0, len(keys), READ_AT_ONCE):
+                some = keys[first : first + READ_AT_ONCE]
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    rows = await fetch_rows(connection, mirror.view, some, mirror.replace)
+                mirror.refresh({key: pack(values) for key, values in rows.items()}, set(some))
         except Refused as error:
             mirror.give_up_keys()
             if is_going(connection, error):

@@ -436,7 +436,8 @@ async def watch_gate(connection: Connection) -> None:
     for event in ("INSERT", "UPDATE", "DELETE", "TRUNCATE"):
         await connection.execute(
             f"CREATE TRIGGER mailmaps_watch_{event.lower()} AFTER {event} ON gate "
-            "FOR EACH STATEMENT EXECUTE FUNCTION mailmaps.notify_settings()"
+            "FOR EACH STATEMENT EXECUTE FUNCTION mailmaps.notify_settings(); "
+            f"ALTER TABLE gate ENABLE ALWAYS TRIGGER mailmaps_watch_{event.lower()}"
         )
 
 
