@@ -135,3 +135,11 @@ async def test_a_key_that_no_file_is_asked_for_needs_no_database(tmp_path: Path)
         assert tables.tables["t"].answer_now(b"u@x.test") == NOT_FOUND
         assert await tables.tables["t"].answer(b"u@x.test") == NOT_FOUND
         assert isinstance(await tables.tables["t"].answer(b"u@other.test"), Unavailable)
+
+
+async def test_a_table_that_is_depended_on_twice_is_left_once(tmp_path: Path) -> None:
+    settings = cf_site.settings({"t": [cf_site.write(tmp_path, "one", f"{DEAD}query = SELECT '%s'\n")]})
+    table = settings.tables["t"].model_copy(update={"depends_on": ("public.a", "public.a")})
+    tables = TableSet(settings.model_copy(update={"tables": {"t": table}}))
+    await tables.close()
+    assert not tables.mirrors.users

@@ -54,7 +54,8 @@ class TableSet:
         self._read_cf_files()
         self.mirrors = mirrors if mirrors is not None and mirrors.fits(settings) else Mirrors(settings)
         self._mirrored = Use(self.mirrors)
-        self._mirrored.when_deaf(self._pool.suspect)
+        if not settings.database.listen_dsn:  # it is the same server
+            self._mirrored.when_away(self._pool.suspect)
         self.tables = {name: self._table(name) for name in settings.tables}
 
     async def start(self, patience: float | None = None) -> list[str]:

@@ -100,6 +100,9 @@ class Follower:
     def current_as_of(self, moment: float) -> None:
         self._note("current", moment)
 
+    def unreachable(self) -> None:
+        self._note("unreachable")
+
     def deaf(self) -> None:
         self._note("deaf")
 

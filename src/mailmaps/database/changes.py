@@ -81,6 +81,9 @@ class Follower(Protocol):
     def deaf(self) -> None:
         """Nothing is told any more, until `listening`."""
 
+    def unreachable(self) -> None:
+        """Nor can anybody connect: the server is away, or hangs."""
+
 
 class Changes:
     """Listens on a connection of its own, for ever; `start` and `close`."""
@@ -139,6 +142,8 @@ class Changes:
         try:
             connection = await self._connect()
         except (ConnectError, SettingsError) as error:
+            if isinstance(error, ConnectError) and error.unreachable:
+                self._follower.unreachable()
             return str(error)
         except Exception:  # we must live, or nobody would ever listen again
             log.exception("connecting failed in a way we do not know")

@@ -33,9 +33,9 @@ PATIENCE = 0.5
 class Explanation:
     """How an answer came about, for `mailmaps explain`.
 
-    `said_by` is "mirror" (all rows are held), "cache" (asked not long ago), "database", "stale" (nobody can
-    be asked now) or "rule" (answered unasked). `put_back` is what of the key as it was asked went into
-    the answer: the extension that the search had cut off.
+    `said_by` is "mirror" (all rows are held), "cache" (asked not long ago), "database", "stale" (what was
+    known: nobody can be asked now, or the resolver cannot wait) or "rule" (answered unasked). `put_back` is
+    what of the key as it was asked went into the answer: the extension that the search had cut off.
     """
 
     candidates: tuple[str, ...]
@@ -154,7 +154,8 @@ class Table:
     def _recalled(self, question: search.Question) -> tuple[str, Row | None]:
         """What memory has, and which."""
         if row := self._remembered(question):
-            return "mirror", row
+            is_old = any(source.age is not None and not source.steady for source in self.sources)
+            return "stale" if is_old else "mirror", row
         return "cache", self._cache.get(question.candidates)
 
     def _find_out(

@@ -42,7 +42,7 @@ class Following:
         self._dependents: dict[str, set[Callable[[], None]]] = {}  # by the relation's name as it is given
         self._relations: dict[str, Watch] = {}
         self._fingerprints: dict[str, str] = {}  # of the relations
-        self.went_deaf: set[Callable[[], None]] = set()  # called when nothing is told any more
+        self.went_away: set[Callable[[], None]] = set()  # called when the server cannot be reached
 
     @property
     def has_dependents(self) -> bool:
@@ -140,7 +140,9 @@ class Following:
         for mirror in self._mirrors.values():
             mirror.deaf()
         self._readings.give_up()
-        for tell in tuple(self.went_deaf):
+
+    def unreachable(self) -> None:
+        for tell in tuple(self.went_away):
             tell()
 
     def _of_group(self, group: str) -> list[Mirror]:

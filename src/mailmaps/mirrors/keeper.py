@@ -119,9 +119,9 @@ class Mirrors:
         self._following.undepend(relation, forget)
 
     @property
-    def went_deaf(self) -> set[Callable[[], None]]:
-        """Called when changes are not heard of any more: the database may be gone, or hang."""
-        return self._following.went_deaf
+    def went_away(self) -> set[Callable[[], None]]:
+        """Called when the server that notifies cannot be reached."""
+        return self._following.went_away
 
     def fits(self, settings: Settings) -> bool:
         """Whether other settings mean the same database and the same files."""

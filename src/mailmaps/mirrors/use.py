@@ -17,7 +17,7 @@ class Use:
         self._names: list[str] = []
         self._told: list[tuple[HeldRows, Callable[[], None]]] = []
         self._depends: list[tuple[str, Callable[[], None]]] = []
-        self._deaf: list[Callable[[], None]] = []
+        self._when_away: list[Callable[[], None]] = []
         mirrors.users += 1
 
     def mirror(self, view: str, replace: Mapping[str, str], *, eager: bool) -> Mirror:
@@ -36,10 +36,10 @@ class Use:
         self._mirrors.depend(relation, forget)
         self._depends.append((relation, forget))
 
-    def when_deaf(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when changes are not heard of any more."""
-        self._mirrors.went_deaf.add(tell)
-        self._deaf.append(tell)
+    def when_away(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the server that notifies cannot be reached."""
+        self._mirrors.went_away.add(tell)
+        self._when_away.append(tell)
 
     def start(self, refresh: float) -> None:
         """Begin to follow, unless others have; `refresh` as in `Mirrors.start`."""
@@ -59,7 +59,7 @@ class Use:
             rows.changed.discard(forget)
         for relation, forget in self._depends:
             self._mirrors.undepend(relation, forget)
-        self._mirrors.went_deaf.difference_update(self._deaf)
+        self._mirrors.went_away.difference_update(self._when_away)
         for name in self._names:
             self._mirrors.release(name)
         self._mirrors.users -= 1

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from tests.system.daemon import Daemon
 from tests.system.outages import data
+from tests.system.outages.asker import ask
 from tests.system.outages.history import Place
 from tests.system.outages.observed import Observed
 from tests.system.outages.site import READER_PASSWORD, Site, proven, says
@@ -88,6 +89,25 @@ async def test_the_server_refuses_us(
     assert {type(answer) for answer in seen.answers(data.ROWS_OF_THEIR_OWN, since=0.0)} == {Found}
     assert NotFound not in {type(answer) for answer in seen.answers(data.KNOWN, since=0.0)}
     await says(daemon, Place("virtual_alias_maps", "made@w.test"), Found("x@elsewhere.test"))
+
+
+async def test_only_listening_is_refused(site: Site, daemon: Daemon) -> None:
+    """The connections that are open go on answering what is not held."""
+    listens = (
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = $1 AND application_name = 'mailmaps' AND query LIKE '%pg_notify%'"
+    )
+    await proven(daemon)
+    async with site.connect() as connection:
+        while not (listening := await connection.fetchrow(listens, site.name)):
+            await asyncio.sleep(0.01)  # it is asking something else
+        await connection.execute("ALTER ROLE mailreader CONNECTION LIMIT 0")
+        await connection.execute(f"SELECT pg_terminate_backend({listening['pid']})")
+        await asyncio.sleep(REFUSED)
+        for place in data.UNKNOWN:
+            assert await ask(daemon, place) == NOT_FOUND
+        await connection.execute("ALTER ROLE mailreader CONNECTION LIMIT -1")
+    await proven(daemon)
 
 
 async def test_a_view_that_we_may_not_read(site: Site, daemon: Daemon) -> None:
