@@ -224,9 +224,10 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from mailmaps.mirrors.file import MirrorFile, Unsound
+path = Path(sys.argv[1])
+MirrorFile.build(path.with_name("other"), "x").finish().close()  # imports what nobody may not be able to read
 if os.geteuid() == 0:
     os.setuid(65534)
-path = Path(sys.argv[1])
 making = MirrorFile.build(path, "x")
 making.finish().close()
 path.chmod(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -294,6 +295,7 @@ class _Load:
         self._clients = clients
         self._taken = 0
         self._progress = asyncio.Condition()
+        self._until = time.monotonic() + 120.0  # aiosmtplib may swallow a cancellation
 
     async def run(self) -> None:
         await asyncio.gather(*(self._client() for _ in range(self._clients)))
@@ -305,6 +307,7 @@ class _Load:
     async def _client(self) -> None:
         for number, probe in self._todo:
             while not await self._sent(probe, number):
+                assert time.monotonic() < self._until, "mail is not taken any more"
                 await asyncio.sleep(0.02)
             async with self._progress:
                 self._taken += 1
