@@ -26,8 +26,9 @@ needs_root = pytest.mark.skipif(not ROOT, reason="only root can become somebody 
 
 # A process that starts a server and then waits; its parent kills it.
 CHILD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 from mailmaps.demo.postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), fsync=False)
 server.start()
