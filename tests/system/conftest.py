@@ -22,7 +22,7 @@ from mailmaps.demo.postgres import EmbeddedPostgres
 
 # Minutes long. `make outages` runs them all, CI some of each kind, `make test` none.
 _OUTAGES = {path.name for path in Path(__file__).parent.glob("outages/test_*.py")}
-_IN_CI = {"test_away.py", "test_keeper.py"}
+_IN_CI = {"test_keeper.py"}
 
 
 def _left_out() -> list[str]:

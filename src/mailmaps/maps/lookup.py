@@ -33,9 +33,10 @@ PATIENCE = 0.5
 class Explanation:
     """How an answer came about, for `mailmaps explain`.
 
-    `said_by` is "mirror" (all rows are held), "cache" (asked not long ago), "database", "stale" (what was
-    known: nobody can be asked now, or the resolver cannot wait) or "rule" (answered unasked). `put_back` is
-    what of the key as it was asked went into the answer: the extension that the search had cut off.
+    `said_by` is "mirror" (all rows are held, `mailmaps status` says how old), "cache" (asked not long ago),
+    "database", "stale" (what was found or held, after nobody could be asked) or "rule" (answered unasked).
+    `put_back` is what of the key as it was asked went into the answer: the extension that the search had
+    cut off.
     """
 
     candidates: tuple[str, ...]
@@ -154,8 +155,7 @@ class Table:
     def _recalled(self, question: search.Question) -> tuple[str, Row | None]:
         """What memory has, and which."""
         if row := self._remembered(question):
-            is_old = any(source.age is not None and not source.steady for source in self.sources)
-            return "stale" if is_old else "mirror", row
+            return "mirror", row
         return "cache", self._cache.get(question.candidates)
 
     def _find_out(

@@ -13,6 +13,7 @@ nobody writing any more, the daemon says what the views say.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,6 +105,7 @@ class Observed:
         """Have the writers rest, and wait until all that they did is known."""
         for writer in self.writers:
             await writer.pause()
+        await asyncio.sleep(1.0)  # rows stay proven while the last changes are read again
         await proven(self.daemon)
 
     def go_on(self) -> None:
