@@ -172,6 +172,10 @@ def _text(value: str, notes: list[str]) -> str:
     return value
 
 
+def _number(value: str, notes: list[str]) -> int | None:
+    return int(value) if value.isdecimal() else None
+
+
 def _yes(value: str, notes: list[str]) -> bool:
     return value == "yes"
 
@@ -234,7 +238,7 @@ def _addresses(value: str, notes: list[str]) -> list[str] | None:
 
 _LOOPBACK = {"loopback-only": "127.0.0.1 ::1"}
 
-Value = str | bool | list[str]
+Value = str | bool | int | list[str]
 
 _CONVERTERS: dict[str, Callable[[str, list[str]], Value | None]] = {
     "mail_version": _text,
@@ -249,11 +253,15 @@ _CONVERTERS: dict[str, Callable[[str, list[str]], Value | None]] = {
     "proxy_interfaces": _addresses,
     "parent_domain_matches_subdomains": _list,
     "smtputf8_enable": _yes,
+    "virtual_mailbox_base": _text,
+    "virtual_minimum_uid": _number,
 }
 
+# What virtual(8) delivers with.
+DELIVERY = ("virtual_mailbox_base", "virtual_minimum_uid")
 
 # The parameters that decide how a table is searched.
-SEARCH = tuple(name for name in _CONVERTERS if name not in ("mail_version", "config_directory"))
+SEARCH = tuple(name for name in _CONVERTERS if name not in ("mail_version", "config_directory", *DELIVERY))
 
 
 def difference(parameter: str, ours: object, theirs: object) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,167 @@ def config_file(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def test_the_shipped_main_cf_is_what_the_command_prints() -> None:
-    assert (ROOT / "postfix" / "main.cf").read_text() == "\n".join(main_cf(parse(LMTP), "tcp")) + "\n"
+EXAMPLES = [("virtual", "lmdb"), ("lmtp", "tcp")]
+
+
+@pytest.mark.parametrize(("example", "map_type"), EXAMPLES)
+def test_the_examples_have_what_the_command_prints(example: str, map_type: str) -> None:
+    """Word for word, for the settings that the file itself names."""
+    text = (ROOT / "postfix" / example / "main.cf").read_text()
+    settings = parse(settings_in(text))
+    assert text.endswith("\n\n" + "\n".join(main_cf(settings, map_type)) + "\n")
+
+
+def settings_in(main_cf: str) -> str:
+    """What an example's head says about mailmaps.toml."""
+    head = main_cf.partition("\ncompatibility_level")[0].splitlines()
+    return "\n".join(line.removeprefix("#     ") for line in head if line.startswith("#     "))
+
+
+@needs_postconf
+@pytest.mark.parametrize(("example", "map_type"), EXAMPLES)
+def test_the_examples_equal_the_settings_that_are_filled_from_them(
+    tmp_path: Path, example: str, map_type: str
+) -> None:
+    folder = ROOT / "postfix" / example
+    base = config_file(tmp_path, settings_in((folder / "main.cf").read_text()) + "\n")
+    code, filled = run("config", "--from-postconf", "--config", base, "--config-dir", str(folder))
+    assert code == 0
+    assert main_cf(parse(filled), map_type) == main_cf(parse(Path(base).read_text()), map_type)
+    findings = postfix_findings(parse(filled), folder)
+    assert [one.text for one in findings if "mailmaps" in one.text and "there is no" not in one.text] == []
+
+
+@needs_postconf
+@pytest.mark.parametrize(("example", "map_type"), EXAMPLES)
+def test_the_commands_for_master_cf_make_the_entries_of_the_example(
+    tmp_path: Path, example: str, map_type: str
+) -> None:
+    """From Debian's master.cf: by `postconf -P`, and as the lines below it say."""
+    wanted = (ROOT / "postfix" / example / "master.cf").read_text()
+    (tmp_path / "main.cf").write_text("compatibility_level = 3.6\n")
+    plain = [line for line in wanted.splitlines() if "mailmaps-filemaps" not in line]
+    (tmp_path / "master.cf").write_text("\n".join(plain) + "\n")
+    printed = main_cf(parse(settings_in((ROOT / "postfix" / example / "main.cf").read_text())), map_type)
+    for line in printed:
+        if line.startswith("#   postconf "):
+            words = shlex.split(line.removeprefix("#   "))
+            subprocess.run([words[0], "-c", str(tmp_path), *words[1:]], check=True, timeout=20)
+    assert entries(tmp_path) == entries(ROOT / "postfix" / example)
+    shown = [
+        line.removeprefix("#   ")
+        for line in printed
+        if line.startswith(("#   virtual ", "#   cleanup ", "#     -o"))
+    ]
+    assert "\n".join(shown[:2]) in wanted
+    assert "\n".join(shown[2:]) in wanted
+
+
+def entries(folder: Path) -> list[list[str]]:
+    command = ["postconf", "-c", str(folder), "-M"]
+    done = subprocess.run(command, check=True, timeout=20, capture_output=True, text=True)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def settings_lines(lines: list[str]) -> dict[str, str]:
+    """What is set, comments left out."""
+    split = (line.partition(" =") for line in lines if not line.startswith("#"))
+    return {name: value.strip() for name, _, value in split}
+
+
+FILES = "/var/lib/mailmaps-filemaps"
+
+
+@pytest.mark.parametrize("map_type", ["lmdb", "cdb"])
+def test_files_for_everything(map_type: str) -> None:
+    lines = main_cf(parse(f'[filemaps]\ntype = "{map_type}"\ndirectory = "/files/"\n'), map_type)
+    tables = {
+        "virtual_mailbox_domains",
+        "virtual_alias_maps",
+        "transport_maps",
+        "virtual_mailbox_maps",
+        "virtual_uid_maps",
+        "virtual_gid_maps",
+        "smtpd_sender_login_maps",
+    }
+    assert settings_lines(lines) == {
+        **{name: f"{map_type}:/files/{name}" for name in tables},
+        "virtual_alias_domains": "",
+        "virtual_minimum_uid": "100",
+        "virtual_mailbox_limit": "0",
+    }
+    assert "#virtual_mailbox_base = /var/local/mail" in lines, "nobody knows it yet"
+    assert f"#relay_domains = {map_type}:/files/relay_domains" in lines
+    assert any(f"postfix-{map_type}" in line for line in lines)
+
+
+def test_files_in_front_of_dovecot() -> None:
+    """virtual(8) has no part in it, cleanup(8) has."""
+    lines = main_cf(parse(LMTP), "lmdb")
+    assert settings_lines(lines) == {
+        "virtual_mailbox_domains": f"lmdb:{FILES}/virtual_mailbox_domains",
+        "virtual_alias_domains": "",
+        "virtual_alias_maps": f"lmdb:{FILES}/virtual_alias_maps",
+        "transport_maps": f"lmdb:{FILES}/transport_maps",
+        "virtual_transport": "lmtp:unix:private/dovecot-lmtp",
+        "virtual_mailbox_maps": f"lmdb:{FILES}/virtual_mailbox_maps",
+        "smtpd_sender_login_maps": f"lmdb:{FILES}/smtpd_sender_login_maps",
+    }
+    assert [line for line in lines if "postconf -P" in line] == [
+        f"#   postconf -P 'cleanup/unix/virtual_alias_maps=lmdb:{FILES}/virtual_alias_maps.queued'"
+    ]
+
+
+def test_a_table_of_queries_stays_with_pgsql() -> None:
+    sources = 'sources = ["pgsql:/etc/postfix/aliases.cf", "pgsql:more"]\n'
+    lines = main_cf(parse(f"[tables.virtual_alias_maps]\n{sources}"), "lmdb")
+    said = settings_lines(lines)
+    assert said["virtual_alias_maps"] == "pgsql:/etc/postfix/aliases.cf, pgsql:more"
+    assert said["virtual_mailbox_maps"] == f"lmdb:{FILES}/virtual_mailbox_maps"
+    above = lines[lines.index("virtual_alias_maps = pgsql:/etc/postfix/aliases.cf, pgsql:more") - 1]
+    assert "its rows cannot be listed" in above
+    assert "cleanup" not in "\n".join(lines)
+
+
+def test_what_virtual_reads_stays_together() -> None:
+    """A mailbox out of a file with an owner that PostgreSQL is asked for could be one without an owner."""
+    lines = main_cf(parse('[tables.virtual_uid_maps]\nsources = ["builtin", "pgsql:/etc/uids.cf"]\n'), "lmdb")
+    said = settings_lines(lines)
+    assert said["virtual_mailbox_maps"] == "pgsql:/etc/postfix/mailmaps-virtual_mailbox_maps.cf"
+    assert said["virtual_uid_maps"] == "pgsql:/etc/postfix/mailmaps-virtual_uid_maps.cf, pgsql:/etc/uids.cf"
+    assert said["virtual_gid_maps"] == "pgsql:/etc/postfix/mailmaps-virtual_gid_maps.cf"
+    assert "#   query = SELECT value FROM mailmaps.virtual_uid_maps WHERE key = '%s'" in lines
+    assert "virtual_mailbox_limit" not in said
+    assert said["virtual_alias_maps"] == f"lmdb:{FILES}/virtual_alias_maps"
+    assert not any("virtual/unix" in line for line in lines)
+
+
+def test_own_tables_are_files_too(tmp_path: Path) -> None:
+    """Of any parameter, and with local(8), which refuses network tables and takes files."""
+    text = (
+        "builtin_tables = false\n"
+        '[tables.aliases]\nparameter = "alias_maps"\nsources = ["view:site.aliases"]\n'
+        '[tables.partners]\nparameter = "check_recipient_access"\nsources = ["view:site.partners"]\n'
+        '[tables.friends]\nparameter = "check_sender_access"\nsources = ["pgsql:/etc/postfix/friends.cf"]\n'
+        '[tables.virtual_alias_maps]\nsources = ["view:site.v", "pgsql:/etc/postfix/v.cf"]\n'
+    )
+    assert main_cf(parse(text), "lmdb")[1:] == [
+        f"alias_maps = lmdb:{FILES}/aliases",
+        f"# In the restriction list: check_recipient_access lmdb:{FILES}/partners",
+        "# check_sender_access: its rows cannot be listed, so Postfix asks PostgreSQL itself.",
+        "# In the restriction list: check_sender_access pgsql:/etc/postfix/friends.cf",
+        "# virtual_alias_maps: its rows cannot be listed, so Postfix asks PostgreSQL itself.",
+        "#   query = SELECT value FROM site.v WHERE key = '%s'",
+        "virtual_alias_maps = pgsql:/etc/postfix/mailmaps-virtual_alias_maps.cf, pgsql:/etc/postfix/v.cf",
+        "# Left unset, Postfix would take every key of virtual_alias_maps for a domain.",
+        "virtual_alias_domains =",
+    ]
+
+
+def test_files_of_another_type_are_an_error(tmp_path: Path) -> None:
+    code, output = run("postfix-config", "--map-type", "cdb", "--config", config_file(tmp_path, ""))
+    assert code == 78
+    assert output.startswith('Error: filemaps.type is "lmdb"')
 
 
 @pytest.mark.parametrize("map_type", ["tcp", "socketmap"])
@@ -64,6 +225,7 @@ def test_no_network_table_for_what_virtual_8_reads(tmp_path: Path, map_type: str
     assert "virtual_alias_domains =" in lines
     if not text:
         assert "refuses every network table" in output
+        assert "--map-type lmdb" in output, "the better way"
         assert "SELECT value FROM mailmaps.virtual_uid_maps WHERE key = '%s'" in output
 
 

@@ -5,6 +5,11 @@ tmp_path is 0700 and the postfix user could not pass it), listens on one port of
 nobody but loopback, and after `stop` neither a process nor a file of it is left, whatever happened
 before. It reads the installed programs and /etc/postfix/dynamicmaps.cf and writes neither.
 
+`PrivatePostfix(settings)` has the few services of postfix_cf.py and `settings` over its `BASE_SETTINGS`;
+`PrivatePostfix.from_example("virtual")` is the complete configuration in postfix/virtual of this repository,
+changed by `postconf` in as few places as a second Postfix on this machine needs, so that what a user copies
+is what is tested.
+
 It runs `master -c FOLDER` as our own child instead of `postfix start`: the pid is then known without
 a pid file, and a master that dies is seen at once. Needs root, as master does.
 """
@@ -26,7 +31,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from tests.system.postfix_cf import BASE_SETTINGS, MASTER_CF, MESSAGE_FOLDERS, QUEUE_FOLDERS
+from tests.system.postfix_cf import (
+    BASE_SETTINGS,
+    EXAMPLES,
+    IN_EXAMPLES,
+    MASTER_CF,
+    MESSAGE_FOLDERS,
+    QUEUE_FOLDERS,
+)
 from tests.system.processes import end_master, eventually, eventually_async, free_ports
 
 __all__ = ["PrivatePostfix", "eventually", "missing_packages"]
@@ -76,6 +88,26 @@ class PrivatePostfix:
         self.port = free_ports(1)[0]
         self._folder: Path | None = None
         self._master: subprocess.Popen[bytes] | None = None
+        self._example: Path | None = None
+        self._moved: dict[str, str] = {}
+        self.submission_port = 0
+
+    @classmethod
+    def from_example(
+        cls, name: str, moved: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None
+    ) -> Self:
+        """The complete configuration in the folder postfix/`name`, as a user copies it.
+
+        `moved` says which path in it is where here ({"/var/local/mail": ...}), in main.cf and in the options
+        of master.cf; `settings` are lines of main.cf besides. What else differs: the ports (25 is `port`,
+        587 `submission_port`), the folders of queue, data and log, `IN_EXAMPLES`, and a certificate made now.
+        The services are those of the example, chroot included.
+        """
+        postfix = cls(settings or {})
+        postfix.submission_port = free_ports(1)[0]
+        postfix._example = EXAMPLES / name
+        postfix._moved = dict(moved or {})
+        return postfix
 
     def __enter__(self) -> Self:
         self.start()
@@ -100,6 +132,18 @@ class PrivatePostfix:
             self._folder = Path(tempfile.mkdtemp(prefix="mailmaps-postfix-", dir="/tmp"))
             self._folder.chmod(0o755)
         return self._folder
+
+    def roots(self) -> dict[str, set[str]]:
+        """What each program that runs now sees as its root folder, by the program's name."""
+        assert self._master is not None, "it does not run"
+        found: dict[str, set[str]] = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            # proc(5): pid (comm) state ppid pgrp ...; master's process group is that of all its programs.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
+                if int(rest.split()[2]) == self._master.pid:
+                    found.setdefault(name, set()).add(str((process / "root").readlink()))
+        return found
 
     @property
     def log_file(self) -> Path:
@@ -142,11 +186,79 @@ class PrivatePostfix:
             "maillog_file": str(self.log_file),
             "maillog_file_prefixes": str(self.folder),
         }
+        if self._example is not None:
+            self._configure_example(self._example, own)
+            return
         lines = {**BASE_SETTINGS, **self.settings, **own}
         text = "".join(f"{name} = {value}\n" for name, value in lines.items())
         self.write("main.cf", text)
         limit = "-" if self.smtpd_limit is None else str(self.smtpd_limit)
         self.write("master.cf", MASTER_CF.format(port=self.port, smtpd_limit=limit))
+
+    def _configure_example(self, example: Path, own: Mapping[str, str]) -> None:
+        """Copies of the example's files, edited with postconf as its user would, then put in place.
+
+        Nothing of this Postfix ever reads the example as it is: it names the system's queue.
+        """
+        draft = self.folder / "draft"
+        draft.mkdir(exist_ok=True)
+        for name in ("main.cf", "master.cf"):
+            shutil.copyfile(example / name, draft / name)
+        given = {name: self._at_home(value) for name, value in self._shown(draft, "-n").items()}
+        certificate = str(self._certificate())
+        settings = {
+            **given,
+            **{name: BASE_SETTINGS[name] for name in IN_EXAMPLES},
+            "smtpd_tls_cert_file": certificate,
+            "smtpd_tls_key_file": certificate,
+            **self.settings,
+            **own,
+        }
+        self._postconf(draft, "-e", *(f"{name}={value}" for name, value in settings.items()))
+        options = {name: self._at_home(value) for name, value in self._shown(draft, "-P").items()}
+        self._postconf(draft, "-P", *(f"{name}={value}" for name, value in options.items()))
+        for service, port in (("smtp/inet", self.port), ("submission/inet", self.submission_port)):
+            self._postconf(draft, "-F", f"{service}/service=127.0.0.1:{port}")
+        for name in ("main.cf", "master.cf"):
+            (draft / name).replace(self.folder / name)
+
+    def _shown(self, folder: Path, option: str) -> dict[str, str]:
+        """What postconf lists; it reports `config_directory`, which it was told, as a setting."""
+        lines = (line.partition(" =") for line in self._postconf(folder, option).splitlines())
+        return {name: value.strip() for name, _, value in lines if name != "config_directory"}
+
+    def _at_home(self, value: str) -> str:
+        for there, here in self._moved.items():
+            value = value.replace(there, here)
+        return value
+
+    @staticmethod
+    def _postconf(folder: Path, *words: str) -> str:
+        """Run postconf on the files in `folder`."""
+        for name in ("main.cf", "master.cf"):
+            (folder / name).chmod(0o644)
+            os.utime(folder / name, (0, 0))  # as in `write`
+        program = shutil.which("postconf", path=SEARCH_PATH) or "postconf"
+        done = subprocess.run(
+            [program, "-c", str(folder), *words], capture_output=True, text=True, check=False, timeout=60
+        )
+        if done.returncode != 0 or done.stderr:
+            raise RuntimeError(f"postconf {' '.join(words)}: {done.stderr}")
+        for name in ("main.cf", "master.cf"):
+            os.utime(folder / name, (0, 0))
+        return done.stdout
+
+    def _certificate(self) -> Path:
+        """A key with its certificate, in one file."""
+        file = self.folder / "certificate.pem"
+        if not file.exists():
+            words = (
+                "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=mx.example.com -keyout - -out -"
+            )
+            made = subprocess.run(words.split(), capture_output=True, text=True, check=True, timeout=60)
+            file.write_text(made.stdout)
+            file.chmod(0o600)
+        return file
 
     def write(self, name: str, text: str) -> Path:
         """Put a configuration file (say the `.cf` of a pgsql: table) beside main.cf.

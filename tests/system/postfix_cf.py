@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 MASTER_CF = """\
 127.0.0.1:{port} inet n - n - {smtpd_limit} smtpd
@@ -62,3 +63,15 @@ BASE_SETTINGS: Mapping[str, str] = {
     "maximal_backoff_time": "4s",
     "transport_retry_time": "1s",
 }
+
+EXAMPLES = Path(__file__).parent.parent.parent / "postfix"
+"""The complete configurations of this repository, a folder each with main.cf and master.cf."""
+
+IN_EXAMPLES = (
+    "inet_interfaces inet_protocols alias_maps alias_database fast_flush_domains smtpd_peername_lookup "
+    "smtp_dns_support_level lmtp_dns_support_level smtpd_error_sleep_time smtpd_soft_error_limit "
+    "smtpd_hard_error_limit smtpd_client_connection_count_limit smtpd_client_connection_rate_limit "
+    "in_flow_delay queue_run_delay minimal_backoff_time maximal_backoff_time transport_retry_time"
+).split()
+"""What of `BASE_SETTINGS` an example gets too: it talks to loopback only, knows nothing of this machine's
+aliases, asks no DNS, and does not wait. Who may send, and all tables, stay as in the example."""

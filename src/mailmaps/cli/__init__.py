@@ -9,6 +9,8 @@ from mailmaps.cli.ask import explain, query, reload_settings
 from mailmaps.cli.check import check
 from mailmaps.cli.compare import compare
 from mailmaps.cli.demo import demo
+from mailmaps.cli.filemaps import filemaps
+from mailmaps.cli.maildirs import maildirs
 from mailmaps.cli.migrate import migrate
 from mailmaps.cli.postfix import postfix_config, print_config
 from mailmaps.cli.schema import schema
@@ -33,6 +35,8 @@ _COMMANDS = (
     schema,
     print_config,
     postfix_config,
+    filemaps,
+    maildirs,
     migrate,
     compare,
 )

@@ -12,6 +12,7 @@ from mailmaps.cf_checks import cf_findings
 from mailmaps.cli.ask import files_of_daemon
 from mailmaps.cli.options import config_option
 from mailmaps.cli.postfix import config_dir_option
+from mailmaps.cli.postfix_checks import table_findings
 from mailmaps.config import Settings, SettingsError, load
 from mailmaps.database.checks import database_findings
 from mailmaps.findings import Finding, Level
@@ -47,6 +48,7 @@ def postfix_findings(settings: Settings, config_dir: Path | None) -> list[Findin
     """Compare our [postfix] section with Postfix's own; a difference bounces mail, so it is an error."""
     try:
         found, exceptions = postconf.read(config_dir), postconf.overrides(config_dir)
+        tables = table_findings(settings, config_dir or Path(settings.postfix.config_directory))
     except PostconfError as error:
         return [Finding(Level.WARNING, "postfix", f"not compared: {error}")]
     ours = settings.postfix.model_dump()
@@ -54,16 +56,19 @@ def postfix_findings(settings: Settings, config_dir: Path | None) -> list[Findin
     asked = [name.removeprefix(cf_files.PREFIX) for name in cf_files.sources(settings)]
     unused = {"mail_version"} if not asked else set()
     unused |= {"config_directory"} if all(name.startswith("/") for name in asked) else set()
+    unused |= set() if Path(settings.filemaps.directory).exists() else set(postconf.DELIVERY)
     for name, value in found.values.items():
         if name in unused:
             continue
         findings += _compared(f"postfix.{name}", name, ours[name], value)
     for one in exceptions:
+        if one.parameter in unused:
+            continue
         theirs = postconf.convert(one.parameter, one.value)
         findings += _compared(f"master.cf {one.service}", one.parameter, ours[one.parameter], theirs)
     if not any(finding.level is Level.ERROR for finding in findings):
         findings.append(Finding(Level.OK, "postfix", "the settings of a search equal Postfix's"))
-    return findings
+    return findings + tables
 
 
 def _compared(subject: str, parameter: str, ours: object, theirs: object) -> list[Finding]:

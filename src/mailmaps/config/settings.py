@@ -162,6 +162,19 @@ class Mirror(_Section):
     compare: Seconds = 3600.0
 
 
+class Filemaps(_Section):
+    """[filemaps]"""
+
+    directory: DirectoryPath = "/var/lib/mailmaps-filemaps"
+    type: Literal["lmdb", "cdb"] = "lmdb"
+    mode: Mode = "0644"
+    owner: str = ""
+    group: str = ""
+    compare: Seconds = 3600.0
+    linger: SecondsOrOff = 3600.0
+    most_removed: float = Field(default=0.1, ge=0, le=1)
+
+
 class Cache(_Section):
     """[cache]"""
 
@@ -199,6 +212,8 @@ class Postfix(_Section):
         "smtpd_access_maps",
     ]
     smtputf8_enable: bool = True
+    virtual_mailbox_base: str = ""
+    virtual_minimum_uid: int = Field(default=100, ge=0)
 
 
 class Listen(_Section):
@@ -253,6 +268,7 @@ class Settings(_Section):
     log: Log = Log()
     database: Database = Database()
     mirror: Mirror = Mirror()
+    filemaps: Filemaps = Filemaps()
     cache: Cache = Cache()
     listen: Listen = Listen()
     socketmap: Socketmap = Socketmap()

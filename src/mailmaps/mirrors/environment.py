@@ -28,15 +28,15 @@ class Unsound(Exception):
     """A file is missing, not ours or not in order, and has not been opened. The text says why."""
 
 
-def open_environment(path: Path, room: int, *, is_new: bool = False) -> lmdb.Environment:
+def open_environment(path: Path, room: int, *, is_new: bool = False, sync: bool = False) -> lmdb.Environment:
     """Map `room` bytes, or as many as the file has. Raises `DiskTrouble`."""
     name = str(path)
     try:
         if is_new and hasattr(lmdb.Environment, "lib_version"):  # py-lmdb 3, which knows both formats
             return lmdb.Environment(
-                name, room, subdir=False, lock=False, sync=False, metasync=False, lib_version=_FORMAT
+                name, room, subdir=False, lock=False, sync=sync, metasync=sync, lib_version=_FORMAT
             )
-        return lmdb.Environment(name, room, subdir=False, lock=False, sync=False, metasync=False)
+        return lmdb.Environment(name, room, subdir=False, lock=False, sync=sync, metasync=sync)
     except lmdb.Error as error:
         raise DiskTrouble(str(error)) from error
 

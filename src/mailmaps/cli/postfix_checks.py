@@ -1,0 +1,312 @@
+"""Postfix's part of `mailmaps check` beside the settings: does each of its programs read the right table?
+
+An address is looked up by smtpd(8), then by cleanup(8), then by virtual(8). They agree while all of them go
+through one door: ask the daemon, or read the files of `mailmaps filemaps`. What one door knows, the other may
+not know yet, and then mail that was accepted bounces.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailmaps import postconf
+from mailmaps.cli.postfix import FILE_TYPES, OF_VIRTUAL, READERS
+from mailmaps.config import Settings
+from mailmaps.filemaps.targets import QUEUED, listable, targets
+from mailmaps.findings import Finding, Level
+from mailmaps.postconf import Override
+
+_PROGRAMS = ("virtual", "cleanup", "smtpd")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A service of master.cf, with the parameters that are in force for it."""
+
+    service: str
+    program: str
+    values: dict[str, str]
+
+
+def table_findings(settings: Settings, config_dir: Path) -> list[Finding]:
+    """What does not fit in main.cf and master.cf. Raises `PostconfError`."""
+    readers = _readers(config_dir)
+    files = _Files(settings.filemaps.directory)
+    endpoints = _Endpoints(settings)
+    findings: list[Finding] = []
+    if settings.delivery == "virtual":
+        for reader in readers:
+            if reader.program == "virtual":
+                findings += _refused(reader, settings)
+                findings += _apart(reader, files)
+                findings += _limit(reader)
+    findings += _mixed(readers, files, endpoints, settings)
+    findings += _not_queued(readers, files, settings)
+    named = _named(config_dir, files)
+    findings += _missing(named)
+    findings += _abandoned(named, settings)
+    findings += _unreadable(readers, files)
+    if named and not findings:
+        findings.append(Finding(Level.OK, "postfix", "it reads files that are there and fit together"))
+    return findings
+
+
+def _readers(config_dir: Path) -> list[_Reader]:
+    """The services whose tables matter, each with its own view of all parameters."""
+    local: dict[str, list[Override]] = {}
+    for one in postconf.all_overrides(config_dir):
+        local.setdefault(one.service, []).append(one)
+    common = postconf.parameters(config_dir, all_of_them=True, expanded=True)
+    readers = []
+    for service in postconf.services(config_dir).values():
+        if service.program not in _PROGRAMS:
+            continue
+        own = local.get(service.name)
+        values = (
+            postconf.parameters(config_dir, all_of_them=True, expanded=True, local=own) if own else common
+        )
+        readers.append(_Reader(f"master.cf {service.name}", service.program, values))
+    return readers
+
+
+class _Files:
+    """The files of `mailmaps filemaps` that a value of main.cf names."""
+
+    def __init__(self, directory: str) -> None:
+        types = "|".join(FILE_TYPES)
+        self._pattern = re.compile(
+            rf"(?<![^\s,{{:])({types}):{re.escape(directory.rstrip('/'))}/([^\s,{{}}]+)"
+        )
+        self._directory = Path(directory)
+
+    def named_in(self, value: str) -> list[str]:
+        """Their names, without the type's ending."""
+        return [name for _, name in self._pattern.findall(value)]
+
+    def paths_in(self, value: str) -> dict[str, Path]:
+        """The files themselves, by the words that name them."""
+        return {
+            found[0]: self._directory / f"{found[2]}.{found[1]}" for found in self._pattern.finditer(value)
+        }
+
+
+class _Endpoints:
+    """The network tables that a value of main.cf names."""
+
+    _PATTERN = re.compile(r"(?<![^\s,{:])(?:tcp|socketmap):[^\s,{}]+")
+
+    def __init__(self, settings: Settings) -> None:
+        self._tcp = {f"tcp:{inet}" for inet in settings.inet_endpoints().values()}
+        self._inet = settings.socketmap.inet
+        self._unix = settings.socketmap.unix
+
+    @classmethod
+    def any_in(cls, value: str) -> list[str]:
+        """Whoever's they are."""
+        return cls._PATTERN.findall(value)
+
+    def ours_in(self, value: str) -> list[str]:
+        """Those of this mailmaps. A chrooted Postfix leaves out where a socket's path begins."""
+        return [table for table in self.any_in(value) if self._is_ours(table)]
+
+    def _is_ours(self, table: str) -> bool:
+        if table.startswith("tcp:"):
+            return table in self._tcp
+        family, _, where = table.removeprefix("socketmap:").partition(":")
+        where = where.rpartition(":")[0]
+        if family == "inet":
+            return where == self._inet
+        return bool(where) and f"/{self._unix}".endswith(f"/{where.lstrip('/')}")
+
+
+def _refused(reader: _Reader, settings: Settings) -> Iterator[Finding]:
+    for parameter in OF_VIRTUAL:
+        if tables := _Endpoints.any_in(reader.values.get(parameter, "")):
+            yield Finding(
+                Level.ERROR,
+                reader.service,
+                f"{parameter} has {tables[0]}, which virtual(8) refuses: mail is deferred with 4.3.5",
+                f"mailmaps postfix-config --map-type {settings.filemaps.type} prints what it takes",
+            )
+
+
+def _apart(reader: _Reader, files: _Files) -> Iterator[Finding]:
+    """One owner for all mailboxes (`static:`) does not change, so it goes with everything."""
+    said = {name: value for name in OF_VIRTUAL if not _is_static(value := reader.values.get(name, ""))}
+    ours = [name for name, value in said.items() if files.named_in(value)]
+    others = [name for name in said if name not in ours]
+    if ours and others:
+        yield Finding(
+            Level.ERROR,
+            reader.service,
+            f"{' and '.join(ours)} from our files, {' and '.join(others)} from elsewhere: "
+            "mail for a mailbox that one does not know yet is deferred or bounces",
+            "let all of virtual_mailbox_maps, virtual_uid_maps and virtual_gid_maps be files",
+        )
+
+
+def _is_static(value: str) -> bool:
+    return value.startswith("static:") and len(value.split()) == 1
+
+
+def _limit(reader: _Reader) -> Iterator[Finding]:
+    words = [reader.values.get(name, "") for name in ("virtual_mailbox_limit", "message_size_limit")]
+    if not all(word.isdecimal() for word in words):
+        return  # not a number: Postfix's own matter
+    limit, message = map(int, words)
+    if limit and (not message or limit < message):
+        bound = f"message_size_limit ({message})" if message else "message_size_limit (0, no limit)"
+        yield Finding(
+            Level.ERROR,
+            reader.service,
+            f"virtual_mailbox_limit ({limit}) is less than {bound}: virtual(8) cannot start",
+            "virtual_mailbox_limit = 0",
+        )
+
+
+def _mixed(
+    readers: list[_Reader], files: _Files, endpoints: _Endpoints, settings: Settings
+) -> Iterator[Finding]:
+    """Services that ask the daemon for what a later one reads in a file, or the other way round."""
+
+    def by_file(program: str, parameter: str) -> list[_Reader]:
+        return [r for r in readers if r.program == program and files.named_in(r.values.get(parameter, ""))]
+
+    def asked(reader: _Reader, parameter: str) -> Iterator[str]:
+        return iter(endpoints.ours_in(reader.values.get(parameter, ""))[:1])
+
+    if settings.delivery == "virtual" and by_file("virtual", "virtual_mailbox_maps"):
+        found = [
+            (reader, parameter, table, "virtual(8) finds its mailboxes")
+            for reader in readers
+            for parameter in _ASKED_BEFORE_VIRTUAL[reader.program]
+            for table in asked(reader, parameter)
+        ]
+    else:
+        found = [
+            (reader, "virtual_alias_maps", table, f"{other}(8) finds aliases")
+            for reader in readers
+            for other in {"smtpd": ["cleanup"], "cleanup": ["smtpd"]}.get(reader.program, [])
+            if by_file(other, "virtual_alias_maps")
+            for table in asked(reader, "virtual_alias_maps")
+        ]
+    for reader, parameter, table, finds in found:
+        yield Finding(
+            Level.ERROR,
+            reader.service,
+            f"{parameter} asks the daemon ({table}), but {finds} in files: "
+            "either may know what the other does not know yet, and accepted mail bounces",
+            f"files for all of them: mailmaps postfix-config --map-type {settings.filemaps.type}",
+        )
+
+
+_ASKED_BEFORE_VIRTUAL = {
+    "smtpd": ("virtual_mailbox_maps", "virtual_alias_maps"),
+    "cleanup": ("virtual_alias_maps",),
+    "virtual": (),
+}
+
+
+def _not_queued(readers: list[_Reader], files: _Files, settings: Settings) -> Iterator[Finding]:
+    for queued in READERS:
+        if queued.program == "virtual" and settings.delivery != "virtual":
+            continue
+        for reader in readers:
+            names = files.named_in(reader.values.get(queued.parameter, ""))
+            plain = [name for name in names if not name.endswith(QUEUED)]
+            if reader.program == queued.program and plain:
+                value = reader.values[queued.parameter]
+                wanted = re.sub(rf"(/{re.escape(plain[0])})(?![^\s,{{}}])", rf"\1{QUEUED}", value, count=1)
+                wanted = re.sub(r"[\s,]+", ",", wanted)  # -P takes no blanks
+                yield Finding(
+                    Level.WARNING,
+                    reader.service,
+                    f"{queued.parameter} is {plain[0]}, not {plain[0]}{QUEUED}: "
+                    f"mail in the queue for {_REMOVED[queued.parameter]} that was just removed bounces",
+                    f"postconf -P '{reader.service.removeprefix('master.cf ')}/{queued.parameter}={wanted}'",
+                )
+            if reader.program == "smtpd" and len(plain) < len(names):
+                yield Finding(
+                    Level.ERROR,
+                    reader.service,
+                    f"{queued.parameter} has the file for mail in the queue ({QUEUED}): "
+                    f"mail for {_REMOVED[queued.parameter]} that was removed is accepted, and may bounce",
+                    f"only {queued.program}(8) reads it, by -o in master.cf",
+                )
+
+
+_REMOVED = {"virtual_mailbox_maps": "a mailbox", "virtual_alias_maps": "an alias"}
+
+
+def _named(config_dir: Path, files: _Files) -> dict[str, tuple[str, Path]]:
+    """Where each file is named first, and the file."""
+    values = [("main.cf", value) for value in postconf.parameters(config_dir, expanded=True).values()]
+    values += [
+        (f"master.cf {one.service}", one.value) for one in postconf.all_overrides(config_dir, expanded=True)
+    ]
+    found: dict[str, tuple[str, Path]] = {}
+    for where, value in values:
+        for word, path in files.paths_in(value).items():
+            found.setdefault(word, (where, path))
+    return found
+
+
+def _missing(named: dict[str, tuple[str, Path]]) -> Iterator[Finding]:
+    for word, (where, path) in named.items():
+        try:
+            path.stat()
+        except FileNotFoundError:
+            yield Finding(Level.ERROR, where, f"{word}: there is no {path}", "mailmaps filemaps writes it")
+        except OSError as error:
+            yield Finding(Level.WARNING, where, f"{path}: {error.strerror}")
+
+
+def _abandoned(named: dict[str, tuple[str, Path]], settings: Settings) -> Iterator[Finding]:
+    """Files that nobody keeps current; they may be there, from before a change of the settings."""
+    written = {f"{target.file}.{settings.filemaps.type}" for target in targets(listable(settings))}
+    for word, (where, path) in named.items():
+        if path.name not in written:
+            yield Finding(
+                Level.ERROR,
+                where,
+                f"{word}: with these settings mailmaps filemaps does not write {path.name}",
+                f"mailmaps postfix-config --map-type {settings.filemaps.type} prints what it writes",
+            )
+
+
+def _unreadable(readers: list[_Reader], files: _Files) -> Iterator[Finding]:
+    """virtual(8) opens its tables as mail_owner, not as root as the others do (virtual.c, post_init)."""
+    for reader in readers:
+        if reader.program != "virtual":
+            continue
+        owner = reader.values.get("mail_owner", "postfix")
+        for word, path in files.paths_in(
+            " ".join(reader.values.get(name, "") for name in OF_VIRTUAL)
+        ).items():
+            with suppress(OSError, KeyError):  # what is missing is named already
+                folder = _may(owner, path.parent.stat(), stat.S_IXOTH)
+                if folder and _may(owner, path.stat(), stat.S_IROTH):
+                    continue
+                yield Finding(
+                    Level.ERROR,
+                    reader.service,
+                    f"{word} cannot be read by {owner}, as whom virtual(8) opens it: mail is deferred",
+                    "filemaps.mode and filemaps.group" if folder else f"chmod 755 {path.parent}",
+                )
+
+
+def _may(user: str, status: os.stat_result, permission: int) -> bool:
+    """Whether somebody has a permission (that of others, S_IROTH say) by owner, own group or others."""
+    account = pwd.getpwnam(user)
+    if status.st_uid == account.pw_uid:
+        return bool(status.st_mode & permission << 6)
+    if status.st_gid in os.getgrouplist(user, account.pw_gid):
+        return bool(status.st_mode & permission << 3)
+    return bool(status.st_mode & permission)

@@ -1,0 +1,117 @@
+"""The directory of the files: whose it must be, and that one process at a time writes there."""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+import pwd
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mailmaps.config.settings import Filemaps
+from mailmaps.filemaps.lmdb_file import Access
+
+# Seconds that another mailmaps may take for its part.
+LIMIT = 120.0
+
+FORCE = ".force"
+
+
+class FolderError(Exception):
+    """The directory cannot be used; the text names the setting."""
+
+
+def prepare(settings: Filemaps) -> Access:
+    """Make the directory if need be; what its files shall be like. Raises `FolderError`."""
+    path = Path(settings.directory)
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        status = path.stat()
+    except OSError as error:
+        raise FolderError(f"filemaps.directory: {path}: {error.strerror}") from None
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        # Who can write the uids decides as whom mail is delivered.
+        raise FolderError(f"filemaps.directory: others may write to {path}; run `chmod go-w {path}`")
+    return Access(int(settings.mode, 8), _uid(settings.owner), _gid(settings.group))
+
+
+def _uid(owner: str) -> int:
+    try:
+        return pwd.getpwnam(owner).pw_uid if owner else os.geteuid()
+    except KeyError:
+        raise FolderError(f"filemaps.owner: there is no user {owner}") from None
+
+
+def _gid(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid if group else os.getegid()
+    except KeyError:
+        raise FolderError(f"filemaps.group: there is no group {group}") from None
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep every other mailmaps from writing there. Raises `FolderError`, OSError."""
+    fd = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not _try(fd):
+            if time.monotonic() > deadline:
+                raise FolderError(f"{path}: another mailmaps has been writing for more than {LIMIT:g} s")
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class AlreadyFollowed(Exception):
+    """Another process has the files follow the database, or is bringing them up to date."""
+
+
+@contextmanager
+def following(path: Path) -> Iterator[None]:
+    """Be the one that brings the files up to date, from what it has read.
+
+    Another's reading might be older than what this one has taken over. Raises `AlreadyFollowed`,
+    `FolderError`.
+    """
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fd = os.open(path / ".following", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FolderError(f"filemaps.directory: {path}: {error.strerror}") from None
+    try:
+        if not _try(fd):
+            raise AlreadyFollowed
+        yield
+    finally:
+        os.close(fd)
+
+
+def ask_to_force(path: Path) -> None:
+    """Have the process that follows carry out what it has withheld. Raises `FolderError`."""
+    try:
+        (path / FORCE).touch(0o600)
+    except OSError as error:
+        raise FolderError(f"filemaps.directory: {path}: {error.strerror}") from None
+
+
+def is_forced(path: Path) -> bool:
+    """Whether somebody has asked for that since the last time."""
+    try:
+        (path / FORCE).unlink()
+    except FileNotFoundError:
+        return False
+    return True

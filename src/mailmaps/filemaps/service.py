@@ -1,0 +1,324 @@
+"""`mailmaps filemaps --follow`: hears of changes and has the files follow, for ever.
+
+Two things go on side by side, and their work on the files one after the other, in a thread:
+
+* Keys that were notified are read in one transaction, with whatever they lead to, and taken over together.
+* Everything is read whole, at first, when something could not be followed, and every `filemaps.compare`
+  seconds. Keys that are notified meanwhile are newer than that reading and not touched by it.
+
+Where nothing can be heard of at all (a pooler in between), everything is read whole now and then.
+
+Why nothing is accepted whose target is not there: an alias row of a transaction is taken over together with
+the rows of its targets, of the same transaction. And a whole reading is taken over only when everything that
+was committed before it began has been notified (a beat has come back, `mailmaps.database.changes`) and taken
+over: a target whose keys are left alone is in the files then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from mailmaps.config import SettingsError
+from mailmaps.config.settings import Settings
+from mailmaps.database.changes import PROOF, Changes
+from mailmaps.database.connect import (
+    BREAKS,
+    READING_SETTINGS,
+    ConnectError,
+    Refused,
+    connect_to_listen,
+    reason,
+)
+from mailmaps.database.watching import Watch, read_watches
+from mailmaps.filemaps.fileset import FileSet, Missing, Report
+from mailmaps.filemaps.folder import FolderError, is_forced
+from mailmaps.filemaps.postmap import PostmapError
+from mailmaps.filemaps.reading import ClosedRows, read_all, read_closed, snapshot, staged
+from mailmaps.filemaps.targets import FileTable
+from mailmaps.mirrors.environment import DiskTrouble
+
+if TYPE_CHECKING:
+    from mailmaps.database.connect import Connection
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Seconds for a statement on the listening connection, as in `mailmaps.mirrors.following`.
+ANSWER_LIMIT = 2.0
+
+# Keys that are read one by one; for more, everything is.
+MOST_KEYS = 20_000
+
+# Seconds between attempts after trouble: doubled up to the longest.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+
+# Everything is read for at most one part in so many of the time.
+SHARE = 5
+
+# The same, and so many seconds apart, where not all changes are notified, or none.
+UNFOLLOWED_SHARE = 20
+UNFOLLOWED = 30.0
+
+# Seconds between looks at what has lingered for long enough, and at whether somebody forces us.
+TICK = 1.0
+
+# Ticks after which it is remembered on disk what lingers.
+SAVE = 60
+
+# Named keys that are logged one by one.
+MOST_NAMED = 20
+
+TROUBLES = (
+    ConnectError, SettingsError, Refused, TimeoutError, PostmapError, FolderError, DiskTrouble, *BREAKS
+)  # fmt: skip
+
+
+class Service:
+    """Follows until it is cancelled. `run`."""
+
+    def __init__(
+        self, settings: Settings, tables: list[FileTable], files: FileSet, *, force: bool = False
+    ) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._files = files
+        self._connect = partial(connect_to_listen, settings.database, READING_SETTINGS)
+        self._changes = Changes(self._connect, self)
+        self._thread = ThreadPoolExecutor(1, "files")
+        self._keys: dict[str, set[str]] = {}
+        self._newer: dict[str, set[str]] | None = None  # notified since a whole reading began
+        self._barriers: list[asyncio.Event] = []
+        self._has_keys = asyncio.Event()
+        self._is_due = asyncio.Event()
+        self._is_due.set()
+        self._heard: dict[float, asyncio.Event] = {}
+        self._force = force
+        self._took = 0.0  # seconds for the last whole reading
+        self._watches: dict[str, Watch] = {}
+        self._named: set[str] = set()
+        self._withheld: list[str] = []
+
+    async def run(self) -> None:
+        """Follow. Ends only by cancellation; what is under way on the files is finished then."""
+        self._changes.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep(self._follow_keys))
+                group.create_task(self._keep(self._read_whole))
+                group.create_task(self._keep(self._tick))
+        finally:
+            await self._changes.close()
+            self._thread.shutdown()
+            self._files.close()
+
+    def listening(self) -> None:
+        """Told by `Changes`, as all that follow."""
+        self._is_due.set()
+
+    def keys_changed(self, group: str, keys: Sequence[str]) -> None:
+        if any(table.group == group for table in self._tables):
+            self._keys.setdefault(group, set()).update(keys)
+            if self._newer is not None:
+                self._newer.setdefault(group, set()).update(keys)
+            self._has_keys.set()
+
+    def group_changed(self, group: str) -> None:
+        if any(table.group == group for table in self._tables):
+            self._is_due.set()
+
+    def relation_changed(self, relation: str) -> None:
+        views = {view for table in self._tables if not table.group for view in table.views}
+        if any(relation in self._watches[view].relations for view in views & self._watches.keys()):
+            self._is_due.set()
+
+    async def look(self, connection: Connection) -> None:
+        """Whether all changes are still notified, and the views still what they were."""
+        views = list(dict.fromkeys(view for table in self._tables for view in table.views))
+        async with asyncio.timeout(ANSWER_LIMIT):
+            watches = await read_watches(connection, views)
+        before, self._watches = self._watches, watches
+        for view, watch in watches.items():
+            known = before.get(view)
+            if watch.problem and (known is None or known.problem != watch.problem):
+                log.warning("%s: not all changes are notified: %s", view, watch.problem)
+            if known is not None and known.fingerprint != watch.fingerprint:
+                self._is_due.set()
+
+    async def catch_up(self, connection: Connection) -> None:
+        """Reading keys takes a connection of its own: it must not hold up the beat."""
+
+    def current_as_of(self, moment: float) -> None:
+        for began, event in self._heard.items():
+            if moment >= began:
+                event.set()
+
+    def deaf(self) -> None:
+        """`listening` will come."""
+
+    def unreachable(self) -> None:
+        """The files stay what they are."""
+
+    async def _keep(self, do: Callable[[], Awaitable[None]]) -> None:
+        """Do it again and again; trouble is said once, and tried again after a pause."""
+        pause, said = FIRST_PAUSE, ""
+        while True:
+            try:
+                await do()
+                if said:
+                    log.warning("it works again (it was: %s)", said)
+                pause, said = FIRST_PAUSE, ""
+            except TROUBLES as error:
+                text = reason(error) if isinstance(error, (Refused, TimeoutError, *BREAKS)) else str(error)
+                if text != said:
+                    log.error("the files stay as they are: %s", text)
+                said = text
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _follow_keys(self) -> None:
+        """Take over keys for as long as nothing fails, on one connection."""
+        await self._has_keys.wait()
+        connection = await self._connect()
+        try:
+            while True:
+                await self._has_keys.wait()
+                await self._take_keys(connection)
+        finally:
+            connection.terminate()
+
+    async def _take_keys(self, connection: Connection) -> None:
+        self._has_keys.clear()
+        taken, self._keys = self._keys, {}
+        barriers, self._barriers = self._barriers, []
+        try:
+            if sum(map(len, taken.values())) <= MOST_KEYS:
+                async with snapshot(connection):
+                    rows = await read_closed(connection, self._tables, taken, self._files.leads_to, MOST_KEYS)
+            else:
+                rows = None
+            if rows is None:  # too many: they count for nothing until everything has been read
+                self._is_due.set()
+            elif rows.keys:
+                await self._change(rows)
+        except Missing:
+            self._is_due.set()
+        except BaseException:
+            for group, keys in taken.items():
+                self._keys.setdefault(group, set()).update(keys)
+            self._barriers += barriers
+            self._has_keys.set()
+            raise
+        for barrier in barriers:
+            barrier.set()
+
+    async def _change(self, rows: ClosedRows) -> None:
+        report = await self._in_thread(partial(self._files.change, rows.found, rows.keys))
+        self._tell(report, logging.DEBUG)
+        self._tell_named()
+
+    async def _read_whole(self) -> None:
+        """Read everything once it is due."""
+        loop = asyncio.get_running_loop()
+        await self._changes.tried()
+        await self._wait_until_due()
+        began = loop.time()
+        self._is_due.clear()
+        force, self._force = self._force, False
+        try:
+            await self._bring_up(force=force)
+        except BaseException:
+            self._is_due.set()
+            self._force = self._force or force
+            raise
+        finally:
+            newer, self._newer = self._newer or {}, None
+            for group, keys in newer.items():  # older rows may have been taken over for them
+                self._keys.setdefault(group, set()).update(keys)
+                self._has_keys.set()
+        for name in await self._in_thread(lambda: self._files.rows):
+            await self._in_thread(partial(self._files.prove, name))
+        self._tell_named()
+        log.log(logging.DEBUG if self._took else logging.INFO, "every file is current")
+        self._took = loop.time() - began
+
+    async def _wait_until_due(self) -> None:
+        """Until something asks for it, though not too soon after the last time; or `compare` seconds."""
+        share, compare = SHARE, self._settings.filemaps.compare
+        if self._changes.trouble is not None or any(watch.problem for watch in self._watches.values()):
+            share, compare = UNFOLLOWED_SHARE, UNFOLLOWED
+        pause = share * self._took
+        await asyncio.sleep(pause)
+        try:
+            async with asyncio.timeout(max(compare - pause, 0)):
+                await self._is_due.wait()
+        except TimeoutError:
+            return
+
+    async def _bring_up(self, *, force: bool) -> None:
+        loop = asyncio.get_running_loop()
+        connection = await self._connect()
+        try:
+            with staged(self._files.folder, [table.name for table in self._tables]) as rows:
+                self._newer = {}
+                was_deaf = self._changes.trouble is not None
+                await read_all(connection, self._tables, rows)
+                if not was_deaf or self._newer or self._changes.trouble is None:
+                    await self._all_is_heard(loop.time())
+                newer = {key for keys in self._newer.values() for key in keys}
+                report = await self._in_thread(partial(self._files.bring_up, rows, newer=newer, force=force))
+        finally:
+            connection.terminate()
+        self._tell(report)
+
+    async def _all_is_heard(self, moment: float) -> None:
+        """Wait until what was committed before `moment` has been notified, and taken over."""
+        heard = self._heard[moment] = asyncio.Event()
+        try:
+            self._changes.hurry()
+            async with asyncio.timeout(PROOF):
+                await heard.wait()
+        finally:
+            del self._heard[moment]
+        barrier = asyncio.Event()
+        self._barriers.append(barrier)
+        self._has_keys.set()
+        async with asyncio.timeout(LONGEST_PAUSE):
+            await barrier.wait()
+
+    async def _tick(self) -> None:
+        for _ in range(SAVE):
+            await asyncio.sleep(TICK)
+            if is_forced(self._files.folder):
+                self._force = True
+                self._is_due.set()
+                self._took = 0.0
+            self._tell(await self._in_thread(self._files.expire), logging.DEBUG)
+        await self._in_thread(self._files.save)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _tell(self, report: Report, level: int = logging.INFO) -> None:
+        if text := report.summary():
+            log.log(level, "%s", text)
+        if report.withheld and report.withheld != self._withheld:
+            for excess in report.withheld:
+                log.error("%s; nothing is removed before `mailmaps filemaps --force`", excess)
+        self._withheld = report.withheld
+
+    def _tell_named(self) -> None:
+        """Log what is named now and was not before."""
+        texts = [str(one) for one in self._files.named]
+        news = [text for text in texts if text not in self._named]
+        for text in news[:MOST_NAMED]:
+            log.warning("%s", text)
+        if len(news) > MOST_NAMED:
+            log.warning("and %d more; `mailmaps filemaps` lists them all", len(news) - MOST_NAMED)
+        self._named = set(texts)
