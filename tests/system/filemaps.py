@@ -42,7 +42,7 @@ class FileMaps:
         self.kind = kind
         self.config = self.folder / "mailmaps.toml"
         self.output = self.folder / "output"
-        sections = {
+        sections: dict[str, Mapping[str, Value]] = {
             "database": {"dsn": dsn},
             "filemaps": {"directory": str(self.files), "type": kind, **(filemaps or {})},
             "postfix": {"recipient_delimiter": "+", "virtual_minimum_uid": 5000, **(postfix or {})},

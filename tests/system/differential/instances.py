@@ -1,8 +1,9 @@
-"""The three Postfixes of one site with one choice of settings, and the daemon that two of them ask.
+"""The Postfixes of one site with one choice of settings, and the daemon that two of them ask.
 
 Contract: `Instances` has `postfixes` by name: A asks PostgreSQL itself, B mailmaps by tcp, C mailmaps by
-socketmap. Nothing else differs: main.cf, files and database are the same, and all mail ends at the same
-sinks. All is gone after `async with`.
+socketmap. Where mailmaps has views, there is D: it reads lmdb: files that `mailmaps filemaps` has written once
+from the same mailmaps.toml, with the `.queued` file for cleanup(8). Nothing else differs: main.cf, files and
+database are the same, and all mail ends at the same sinks. All is gone after `async with`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+import asyncpg
 from tests.system.daemon import Daemon, Value
 from tests.system.differential.settings import Settings
 from tests.system.differential.sink import Sinks
@@ -31,9 +34,12 @@ SMTPD_LIMIT, REWRITE_LIMIT = SESSIONS + 1, 2
 """Each process of A has a connection for each `.cf` file that it reads, at most 9 with iRedMail's. There are
 as many cleanup(8) as smtpd(8), so that is below the 100 that PostgreSQL takes."""
 
+FILES = "files"
+"""The folder of D's files, beside its main.cf."""
+
 MASTER_CF = """\
 127.0.0.1:{port} inet n - n - {smtpd_limit} smtpd
-cleanup  unix  n  -  n  -    0  cleanup
+cleanup  unix  n  -  n  -    0  cleanup {cleanup_options}
 qmgr     unix  n  -  n  300  1  qmgr
 rewrite  unix  -  -  n  -    {rewrite_limit}  trivial-rewrite
 bounce   unix  -  -  n  -    0  bounce
@@ -60,19 +66,32 @@ class Bench:
 class SitePostfix(PrivatePostfix):
     """A private Postfix with the transports that the rows name, each an LMTP client."""
 
-    def __init__(self, settings: Mapping[str, str], ports: Mapping[str, int]) -> None:
+    def __init__(
+        self, settings: Mapping[str, str], ports: Mapping[str, int], cleanup: Mapping[str, str] | None = None
+    ) -> None:
+        """`cleanup` are settings of cleanup(8) alone."""
         super().__init__(settings)
         self._ports = ports
+        self.cleanup = dict(cleanup or {})
 
     def configure(self, settings: Mapping[str, str]) -> None:
         super().configure(settings)
         services = [f"{name} unix - - n - - lmtp -o lmtp_tcp_port={self._ports[name]}" for name in SERVICES]
-        text = MASTER_CF.format(port=self.port, smtpd_limit=SMTPD_LIMIT, rewrite_limit=REWRITE_LIMIT)
+        options = " ".join(f"-o {name}={value}" for name, value in self.cleanup.items())
+        text = MASTER_CF.format(
+            port=self.port,
+            smtpd_limit=SMTPD_LIMIT,
+            rewrite_limit=REWRITE_LIMIT,
+            cleanup_options=options,
+        )
         self.write("master.cf", text + "\n".join(services) + "\n")
 
 
 class Instances:
-    """A, B and C."""
+    """A, B and C, and D if the site has views.
+
+    `named` is what `mailmaps filemaps` says of keys that are not in D's files as the database has them.
+    """
 
     def __init__(
         self, bench: Bench, site: Site, dsn: str, settings: Settings, daemon_settings: Settings | None = None
@@ -89,7 +108,11 @@ class Instances:
             table: [f"pgsql:{fixed.folder}/{name}" for name in site.sources(table)] for table in site.tables
         }
         fixed.settings |= {table: site.main_cf_value(table, items) for table, items in paths.items()}
-        self.daemon = Daemon(_daemon(bench, daemon_settings or settings), tables=paths)
+        files = SitePostfix(main_cf, ports)
+        self.daemon = Daemon(
+            _daemon(bench, daemon_settings or settings, dsn, files.folder / FILES if site.views else None),
+            tables=site.views or paths,
+        )
         by_network = {
             map_type: {
                 table: site.main_cf_value(table, [self.daemon.map(map_type, table)]) for table in paths
@@ -101,19 +124,47 @@ class Instances:
             "B": SitePostfix({**main_cf, **by_network["tcp"]}, ports),
             "C": SitePostfix({**main_cf, **by_network["socketmap"]}, ports),
         }
+        self.named: list[str] = []
+        self._dsn = dsn
+        if site.views:
+            read = {table: f"lmdb:{files.folder}/{FILES}/{table}" for table in paths}
+            files.settings |= {table: site.main_cf_value(table, [item]) for table, item in read.items()}
+            files.cleanup = {"virtual_alias_maps": f"{read['virtual_alias_maps']}.queued"}
+            self.postfixes["D"] = files
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.callback(self.daemon.close)
-            await asyncio.to_thread(self.daemon.start)
             for postfix in self.postfixes.values():
                 stack.push_async_exit(postfix)
+            await self._adapt()
+            await asyncio.to_thread(self.daemon.start)
+            if "D" in self.postfixes:
+                await asyncio.to_thread(self._write_files)
             await asyncio.gather(*(postfix.__aenter__() for postfix in self.postfixes.values()))
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
+
+    async def _adapt(self) -> None:
+        """Have the schema know the settings that its views need."""
+        if self.site.adapt is None:
+            return
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            await self.site.adapt(
+                connection, self.settings.recipient_delimiter, self.settings.owner_request_special
+            )
+        finally:
+            await connection.close()
+
+    def _write_files(self) -> None:
+        done = self.daemon.run("filemaps")
+        self.named = done.stderr.splitlines()
+        if done.returncode != (1 if self.named else 0):
+            raise RuntimeError(f"mailmaps filemaps: exit code {done.returncode}\n{done.stdout}{done.stderr}")
 
     def explain(self, address: str) -> str:
         """What mailmaps says about an address: for each table the candidates and the answer."""
@@ -128,12 +179,6 @@ class Instances:
             return f"{key!r}: {told['error']}"
         answer = " ".join(filter(None, (told["answer"], told["value"], told["reason"])))
         return f"{key!r} asks {told['candidates']}: {answer}"
-
-    def _by_network(self, map_type: str) -> dict[str, str]:
-        return {
-            table: self.site.main_cf_value(table, [self.daemon.map(map_type, table)])
-            for table in self.site.tables
-        }
 
     async def drained(self) -> None:
         """Wait until nobody has mail to deliver. Raises `AssertionError` with the log of who still does."""
@@ -180,8 +225,16 @@ def _main_cf(bench: Bench) -> dict[str, str]:
     }
 
 
-def _daemon(bench: Bench, settings: Settings) -> dict[str, Mapping[str, Value] | Value]:
-    return {"postfix": {**settings.rules(), "mail_version": bench.mail_version}}
+def _daemon(
+    bench: Bench, settings: Settings, dsn: str, files: Path | None
+) -> dict[str, Mapping[str, Value] | Value]:
+    """mailmaps.toml; `files` is where they are written, where there are any."""
+    rules: dict[str, Mapping[str, Value] | Value] = {
+        "postfix": {**settings.rules(), "mail_version": bench.mail_version}
+    }
+    if files is None:
+        return rules
+    return {**rules, "database": {"dsn": dsn}, "filemaps": {"directory": str(files), "type": "lmdb"}}
 
 
 def _login(dsn: str) -> Login:

@@ -20,11 +20,11 @@ from tests.system.differential.settings import Settings
 from tests.system.differential.sink import Sinks
 from tests.system.differential.transaction import Batch
 from tests.system.sasl_stub import SaslStub
-from tests.system.sites import Site, howto, iredmail, population, postfixadmin
+from tests.system.sites import Site, howto, iredmail, ours, population, postfixadmin
 
 from mailmaps.demo.postgres import EmbeddedPostgres
 
-SITES = (howto.SITE, postfixadmin.SITE, iredmail.SITE)
+SITES = (howto.SITE, postfixadmin.SITE, iredmail.SITE, ours.SITE)
 
 BATCH = 40
 """Recipients of one message. Below lmtp_destination_recipient_limit (50), so that a message is one delivery

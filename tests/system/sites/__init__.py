@@ -29,6 +29,9 @@ SERVICES = ("virtual", "smtp", "relay", "dovecot", "mlmmj")
 Fill = Callable[[Connection, Population, Mapping[str, int]], Awaitable[None]]
 """Makes schema and rows; the ports are those of the sinks, by name."""
 
+Adapt = Callable[[Connection, str, bool], Awaitable[None]]
+"""Tells the schema of recipient_delimiter and owner_request_special."""
+
 
 class Login(NamedTuple):
     """How a `.cf` file logs in to the database; the fields are its parameters."""
@@ -55,6 +58,9 @@ class Site:
     """(login, sender) of people who write themselves."""
     copied_domains: frozenset[str] = frozenset()
     """Domains with rows in recipient_bcc_maps: a copy does not tell which recipient caused it."""
+    views: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What mailmaps has as the sources of each table, where these are views; otherwise it has the files."""
+    adapt: Adapt | None = None
 
     def sources(self, table: str) -> list[str]:
         """The files of a table, in order."""
