@@ -28,15 +28,22 @@ class FolderError(Exception):
 def prepare(settings: Filemaps) -> Access:
     """Make the directory if need be; what its files shall be like. Raises `FolderError`."""
     path = Path(settings.directory)
-    try:
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        status = path.stat()
-    except OSError as error:
-        raise FolderError(f"filemaps.directory: {path}: {error.strerror}") from None
+    make(path)
+    status = path.stat()
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         # Who can write the uids decides as whom mail is delivered.
         raise FolderError(f"filemaps.directory: others may write to {path}; run `chmod go-w {path}`")
     return Access(int(settings.mode, 8), _uid(settings.owner), _gid(settings.group))
+
+
+def make(path: Path) -> None:
+    """Make the directory, if it is not there, so that Postfix may pass. Raises `FolderError`."""
+    try:
+        if not path.is_dir():
+            path.mkdir(parents=True)
+            path.chmod(0o755)  # whatever the umask is
+    except OSError as error:
+        raise FolderError(f"filemaps.directory: {path}: {error.strerror}") from None
 
 
 def _uid(owner: str) -> int:
@@ -87,8 +94,8 @@ def following(path: Path) -> Iterator[None]:
     Another's reading might be older than what this one has taken over. Raises `AlreadyFollowed`,
     `FolderError`.
     """
+    make(path)
     try:
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
         fd = os.open(path / ".following", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise FolderError(f"filemaps.directory: {path}: {error.strerror}") from None

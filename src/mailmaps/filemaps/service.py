@@ -107,6 +107,7 @@ class Service:
 
     async def run(self) -> None:
         """Follow. Ends only by cancellation; what is under way on the files is finished then."""
+        is_forced(self._files.folder)  # for somebody who ran before us
         self._changes.start()
         try:
             async with asyncio.TaskGroup() as group:
