@@ -2,11 +2,16 @@
 
 `database` is a copy of a template with the schema in it, `empty_database` has nothing. Each test has its
 own, and a connection to it as the owner.
+
+Tests marked `postfix` need Debian's packages and root. Where these are missing the tests are left out with
+one line that names the command that helps; under CI=true each of them fails instead, since a part that nobody
+runs proves nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +21,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 import pytest_asyncio
+from tests.system.postfix import missing_packages
 
 from mailmaps.database.migrations import Site, create
 from mailmaps.demo.postgres import EmbeddedPostgres
@@ -24,6 +30,43 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 TEMPLATE = "mailmaps_template"
 READER_PASSWORD = "a-reader"
 _NUMBER = count()
+
+
+def _obstacle() -> str:
+    """Why the tests with Postfix cannot run here; empty when they can."""
+    if packages := missing_packages():
+        return f"run `make test-packages` as root (missing: {', '.join(packages)})"
+    if os.geteuid() != 0:
+        return "run as root (Postfix's master must), the packages of `make test-packages` are here"
+    return ""
+
+
+OBSTACLE = _obstacle()
+IN_CI = os.environ.get("CI") == "true"
+LEFT_OUT: list[str] = []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what cannot run."""
+    if not OBSTACLE or IN_CI:
+        return
+    left_out = [item for item in items if item.get_closest_marker("postfix")]
+    LEFT_OUT.extend(item.nodeid for item in left_out)
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """In CI, what cannot run is a failure."""
+    if OBSTACLE and item.get_closest_marker("postfix"):
+        pytest.fail(f"tests with Postfix cannot run: {OBSTACLE}", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The one line."""
+    if LEFT_OUT:
+        line = f"{len(LEFT_OUT)} tests with a real Postfix were left out: {OBSTACLE}"
+        terminalreporter.write_line(line, yellow=True)
 
 
 @dataclass(frozen=True)

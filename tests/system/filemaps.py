@@ -38,6 +38,7 @@ class FileMaps:
         """`filemaps` and `postfix` are settings of these sections; `more` is text of mailmaps.toml."""
         self.folder = Path(tempfile.mkdtemp(prefix="mailmaps-filemaps-", dir="/tmp"))
         self.folder.chmod(0o755)
+        self.dsn = dsn
         self.files = self.folder / "files"
         self.kind = kind
         self.config = self.folder / "mailmaps.toml"

@@ -299,6 +299,35 @@ async def _is(site: Site, recipient: str, code: int) -> bool:
     return await site.code(recipient) == code
 
 
+async def test_a_new_account_has_its_folder_before_its_mail(site: Site, mail: Path) -> None:
+    """virtual(8) could not make it there: nobody but root may write the domain's folder."""
+    (mail / "closed").mkdir()
+    connection = await site.connect()
+    more: dict[str, str | bool | float] = {
+        "maildirs": True,
+        "most_removed": 0.9,
+        "directory": str(site.filemaps.files),
+    }
+    base = {"virtual_mailbox_base": str(mail)}
+    site.filemaps.stop()
+    try:
+        with FileMaps(site.filemaps.dsn, filemaps=more, postfix=base) as filemaps:
+            filemaps.start()
+            uid = await site.make(connection, "boxed")
+            await connection.execute(
+                "UPDATE user_accounts SET mailbox = 'closed/boxed' WHERE username = 'boxed'"
+            )
+            assert await eventually_async(lambda: (mail / "closed/boxed/new").is_dir(), LIMIT), filemaps.log()
+            assert await eventually_async(lambda: _is(site, "boxed@lxtreme.nl", 250), LIMIT)
+            reply = await send(site.postfix.port, "boxed", "boxed@lxtreme.nl")
+            await site.postfix.removed(reply.queue_id)
+            [path] = (mail / "closed/boxed/new").iterdir()
+            assert (path.stat().st_uid, path.stat().st_gid) == (uid, 5001)
+    finally:
+        await connection.close()
+        await asyncio.to_thread(site.filemaps.start)
+
+
 async def test_what_cannot_be_delivered_is_not_accepted(site: Site) -> None:
     """451 and not 550: the account is there, and somebody will mend it, or remove it."""
     connection = await site.connect()
@@ -316,11 +345,15 @@ async def test_what_cannot_be_delivered_is_not_accepted(site: Site) -> None:
             await connection.execute(statement, name)
             assert await eventually_async(partial(_is, site, f"{name}@lxtreme.nl", 451), LIMIT), name
             assert await site.code(f"other.{name}@lxtreme.nl") == 451
-            assert name in site.filemaps.log()
+            assert await eventually_async(partial(_has_named, site, name), LIMIT)
             await site.remove(connection, name)
             assert await eventually_async(partial(_is, site, f"{name}@lxtreme.nl", 550), LIMIT)
     finally:
         await connection.close()
+
+
+def _has_named(site: Site, name: str) -> bool:
+    return f"{name}@lxtreme.nl" in site.filemaps.log()
 
 
 async def test_without_daemon_and_database_mail_is_delivered(site: Site) -> None:

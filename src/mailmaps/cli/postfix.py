@@ -104,6 +104,12 @@ def main_cf(settings: Settings, map_type: str) -> list[str]:
             EX_CONFIG,
         )
     head = [f"# Files that `mailmaps filemaps` writes. Debian's Postfix reads them with postfix-{map_type}."]
+    if map_type == "lmdb":
+        head += [
+            "# Address space for each file, which costs nothing. Beyond it (the default is 16 MB) a file that",
+            "# grows just while a process opens it is a broken table to that process.",
+            "lmdb_map_size = 1073741824",
+        ]
     if settings.builtin_tables:
         usual = {kind.name for kind in KINDS.values() if kind.tcp_port}
         others = [name for name in settings.tables if name not in usual]

@@ -173,6 +173,7 @@ class Filemaps(_Section):
     compare: Seconds = 3600.0
     linger: SecondsOrOff = 3600.0
     most_removed: float = Field(default=0.1, ge=0, le=1)
+    maildirs: bool = False
 
 
 class Cache(_Section):
@@ -300,6 +301,12 @@ class Settings(_Section):
         for name, table in self.tables.items():
             if "builtin" in table.sources and name not in builtin:
                 raise ValueError(f"tables.{name}.sources: there is no builtin view for this table")
+        return self
+
+    @model_validator(mode="after")
+    def _mailbox_folders_have_a_base(self) -> Settings:
+        if self.filemaps.maildirs and not self.postfix.virtual_mailbox_base.startswith("/"):
+            raise ValueError("filemaps.maildirs needs an absolute path in postfix.virtual_mailbox_base")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mailmaps.config.settings import Settings
 from mailmaps.filemaps import lingering
+from mailmaps.filemaps.boxes import make_boxes
 from mailmaps.filemaps.contents import Contents, Named
 from mailmaps.filemaps.folder import held, prepare
 from mailmaps.filemaps.lingering import Lingering
@@ -22,6 +23,7 @@ from mailmaps.filemaps.postmap import Postmap
 from mailmaps.filemaps.reading import Staged
 from mailmaps.filemaps.targets import ALIASES, GIDS, MAILBOXES, QUEUED, UIDS, FileTable, Target, targets
 from mailmaps.filemaps.wanted import KeyRows, Wanted
+from mailmaps.maildirs.box import Row as MailboxRow
 from mailmaps.mirrors.environment import Unsound
 from mailmaps.tableset import rules
 
@@ -31,6 +33,10 @@ log = logging.getLogger(__name__)
 _STATE = ".state"
 
 _REMOVED = ".removed"
+
+# A cdb has no empty values. virtual(8) defers mail for such a mailbox, whatever uid there is
+# (src/virtual/mailbox.c); if it did not know it, mail that an alias sends there would bounce.
+_CDB_LATER = {MAILBOXES + QUEUED: b"later/../later/"}
 
 
 @dataclass(slots=True)
@@ -66,6 +72,7 @@ class FileSet:
 
     def __init__(self, settings: Settings, tables: list[FileTable]) -> None:
         self._settings = settings.filemaps
+        self._postfix = settings.postfix
         self.folder = Path(settings.filemaps.directory)
         access = prepare(settings.filemaps)
         postmap = Postmap(Path(settings.postfix.config_directory))
@@ -76,7 +83,7 @@ class FileSet:
         for target in self._targets:
             path = self.folder / target.file
             self._files[target.name] = (
-                CdbMap(path, self.folder / _STATE, access, postmap)
+                CdbMap(path, self.folder / _STATE, access, postmap, later=_CDB_LATER.get(target.name))
                 if settings.filemaps.type == CDB
                 else LmdbMap(path, access, postmap)
             )
@@ -130,6 +137,7 @@ class FileSet:
             if report.withheld and not all(plan.exists for plan in plans):
                 return report  # there is nothing to which the rest could be added
             for plan in plans:
+                self._make_boxes(plan)
                 if plan.is_whole:
                     self._replace(plan, staged, report)
                 else:
@@ -162,6 +170,7 @@ class FileSet:
             ]
             report = Report(withheld=self._excess(plans))
             for plan in plans:
+                self._make_boxes(plan)
                 self._set(plan, report)
             if not report.withheld:
                 self._remove(plans, report)
@@ -212,6 +221,19 @@ class FileSet:
 
     def _present(self, table: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         return self._files[table].get_all(iter(keys))
+
+    def _make_boxes(self, plan: Plan) -> None:
+        """Before virtual(8) knows of a mailbox, and after its owner is in the files."""
+        if not self._settings.maildirs or plan.target.name != MAILBOXES + QUEUED:
+            return
+        wanted = {key: value for key, value in plan.sets.items() if value}
+        if wanted and UIDS in self._files and GIDS in self._files:
+            uids, gids = (self._files[name].get_all(iter(wanted)) for name in (UIDS, GIDS))
+            rows = [
+                MailboxRow(_text(value), _text(uids.get(key)), _text(gids.get(key)), _text(key))
+                for key, value in wanted.items()
+            ]
+            make_boxes({row.path: row for row in rows}.values(), self._postfix)
 
     def _excess(self, plans: list[Plan]) -> list[str]:
         """What would take too much away."""
@@ -318,11 +340,15 @@ class FileSet:
                 self._end_in(name, gone - {key for key, mailbox in there.items() if mailbox}, report)
 
     def _end_in(self, name: str, keys: set[bytes], report: Report) -> None:
-        for key in keys:
-            self._lingering[name].end(key)
         if keys:
             self._files[name].change(dict.fromkeys(keys))
             report.removed[name] = len(keys)
+        for key in keys:
+            self._lingering[name].end(key)
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode(errors="surrogateescape")
 
 
 def _is_open(file: MapFile) -> bool:

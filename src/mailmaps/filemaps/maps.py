@@ -24,6 +24,9 @@ from mailmaps.filemaps.postmap import Postmap, PostmapError, Rows
 
 LMDB, CDB = "lmdb", "cdb"
 
+# Keys that postmap may lose of a file, besides a hundredth of them; of more it is not asked rightly.
+MOST_LOST = 20
+
 # What postmap takes for one key in text (src/postmap/postmap.c); another would become some other key, go on
 # with the row before, or be left out.
 _KEY = re.compile(rb'(?!#)(?:[^\s"\\]|\\.|"(?:[^"\\]|\\.)*")+', re.DOTALL)
@@ -90,19 +93,24 @@ class LmdbMap(LmdbFile):
             # (dict_lmdb_lookup); it has to begin anew.
             return self.replace(lambda: (row for row in self.rows() if b"\0" not in row[0]))
         lost = self._postmap.differing(f"{LMDB}:{self.path.with_suffix('')}", self.rows)
-        self.change(dict.fromkeys(lost))
+        self.change(dict.fromkeys(_few(lost, self.path, len(self))))
         return lost
 
     def _lost(self, path: Path) -> list[bytes]:
         with LmdbFile(path, self._access) as made:
-            return self._postmap.differing(f"{LMDB}:{path.with_suffix('')}", made.rows)
+            lost = self._postmap.differing(f"{LMDB}:{path.with_suffix('')}", made.rows)
+            return _few(lost, self.path, len(made))
 
 
 class CdbMap:
     """`NAME.cdb`, `path` without the suffix, made of an LMDB file in `state`."""
 
-    def __init__(self, path: Path, state: Path, access: Access, postmap: Postmap) -> None:
+    def __init__(
+        self, path: Path, state: Path, access: Access, postmap: Postmap, *, later: bytes | None = None
+    ) -> None:
+        """`later`: the value that means "cannot say now" to who reads this table, if there is one."""
         self.path = path.with_name(f"{path.name}.{CDB}")
+        self._later = later
         self._access = access
         self._postmap = postmap
         state.mkdir(mode=0o700, exist_ok=True)
@@ -144,10 +152,13 @@ class CdbMap:
         self._held.close()
 
     def _said(self) -> Iterator[Row]:
-        return (row for row in self._held.rows() if row[1] != LATER and _can_be_said(*row))
+        for key, value in self._held.rows():
+            said = self._later if value == LATER else value
+            if said is not None and _can_be_said(key, said):
+                yield key, said
 
     def _unsaid(self) -> list[bytes]:
-        return [row[0] for row in self._held.rows() if row[1] != LATER and not _can_be_said(*row)]
+        return [key for key, value in self._held.rows() if not _can_be_said(key, value)]
 
     def _make_sure(self) -> list[bytes]:
         """Make the cdb without the keys that it cannot carry, which are no longer ours then; those."""
@@ -167,7 +178,9 @@ class CdbMap:
             with source.open("wb") as text:
                 text.writelines(b"%b %b\n" % row for row in self._said())
             self._postmap.make_cdb(source)
-            lost = self._unsaid() + self._postmap.differing(f"{CDB}:{source}", self._said)
+            lost = self._unsaid() + _few(
+                self._postmap.differing(f"{CDB}:{source}", self._said), self.path, len(self)
+            )
             made = source.with_suffix(f".{CDB}")
             with made.open("rb") as file:
                 self._access.give(file.fileno())
@@ -176,6 +189,14 @@ class CdbMap:
         sync_folder(self.path.parent)
         self._unmade.unlink(missing_ok=True)
         return lost
+
+
+def _few(lost: list[bytes], path: Path, rows: int) -> list[bytes]:
+    """Lost keys; but if they are many, it is not they that are odd. Raises `PostmapError`."""
+    if len(lost) > max(MOST_LOST, rows // 100):
+        key = ascii(lost[0].decode(errors="replace"))
+        raise PostmapError(f"{path}: postmap answers otherwise for {len(lost)} of {rows} keys, such as {key}")
+    return lost
 
 
 def _can_be_said(key: bytes, value: bytes) -> bool:

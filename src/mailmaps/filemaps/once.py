@@ -19,7 +19,7 @@ from mailmaps.filemaps.fileset import FileSet, Report
 from mailmaps.filemaps.postmap import PostmapError
 from mailmaps.filemaps.reading import read_all, remove_left_over, staged
 from mailmaps.filemaps.targets import FileTable
-from mailmaps.mirrors.environment import DiskTrouble
+from mailmaps.mirrors.environment import DiskTrouble, Unsound
 
 
 class Failed(Exception):
@@ -56,5 +56,5 @@ async def bring_up(
         return result
     except (Refused, TimeoutError, *BREAKS) as error:
         raise Failed(reason(error)) from error
-    except (ConnectError, SettingsError, PostmapError, DiskTrouble) as error:
+    except (ConnectError, SettingsError, PostmapError, DiskTrouble, Unsound) as error:
         raise Failed(str(error)) from error

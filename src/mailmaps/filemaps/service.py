@@ -40,7 +40,7 @@ from mailmaps.filemaps.folder import FolderError, is_forced
 from mailmaps.filemaps.postmap import PostmapError
 from mailmaps.filemaps.reading import ClosedRows, read_all, read_closed, snapshot, staged
 from mailmaps.filemaps.targets import FileTable
-from mailmaps.mirrors.environment import DiskTrouble
+from mailmaps.mirrors.environment import DiskTrouble, Unsound
 
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
@@ -76,7 +76,8 @@ SAVE = 60
 MOST_NAMED = 20
 
 TROUBLES = (
-    ConnectError, SettingsError, Refused, TimeoutError, PostmapError, FolderError, DiskTrouble, *BREAKS
+    ConnectError, SettingsError, Refused, TimeoutError, *BREAKS,
+    PostmapError, FolderError, DiskTrouble, Unsound,
 )  # fmt: skip
 
 
@@ -94,6 +95,7 @@ class Service:
         self._thread = ThreadPoolExecutor(1, "files")
         self._keys: dict[str, set[str]] = {}
         self._newer: dict[str, set[str]] | None = None  # notified since a whole reading began
+        self._is_void = False  # some of them were not taken over: that reading is worth nothing
         self._barriers: list[asyncio.Event] = []
         self._has_keys = asyncio.Event()
         self._is_due = asyncio.Event()
@@ -103,7 +105,7 @@ class Service:
         self._took = 0.0  # seconds for the last whole reading
         self._watches: dict[str, Watch] = {}
         self._named: set[str] = set()
-        self._withheld: list[str] = []
+        self._withheld: set[str] = set()  # what has been said of it since everything was read
 
     async def run(self) -> None:
         """Follow. Ends only by cancellation; what is under way on the files is finished then."""
@@ -204,12 +206,12 @@ class Service:
                     rows = await read_closed(connection, self._tables, taken, self._files.leads_to, MOST_KEYS)
             else:
                 rows = None
-            if rows is None:  # too many: they count for nothing until everything has been read
-                self._is_due.set()
+            if rows is None:  # too many
+                self._give_up_keys()
             elif rows.keys:
                 await self._change(rows)
         except Missing:
-            self._is_due.set()
+            self._give_up_keys()
         except BaseException:
             for group, keys in taken.items():
                 self._keys.setdefault(group, set()).update(keys)
@@ -218,6 +220,11 @@ class Service:
             raise
         for barrier in barriers:
             barrier.set()
+
+    def _give_up_keys(self) -> None:
+        """A whole reading that begins from now on finds whatever these keys have."""
+        self._is_due.set()
+        self._is_void = True
 
     async def _change(self, rows: ClosedRows) -> None:
         report = await self._in_thread(partial(self._files.change, rows.found, rows.keys))
@@ -240,6 +247,8 @@ class Service:
             raise
         finally:
             newer, self._newer = self._newer or {}, None
+            if self._is_void:
+                newer = {}
             for group, keys in newer.items():  # older rows may have been taken over for them
                 self._keys.setdefault(group, set()).update(keys)
                 self._has_keys.set()
@@ -267,15 +276,19 @@ class Service:
         connection = await self._connect()
         try:
             with staged(self._files.folder, [table.name for table in self._tables]) as rows:
-                self._newer = {}
+                self._newer, self._is_void = {}, False
                 was_deaf = self._changes.trouble is not None
                 await read_all(connection, self._tables, rows)
                 if not was_deaf or self._newer or self._changes.trouble is None:
                     await self._all_is_heard(loop.time())
+                if self._is_void:
+                    return
                 newer = {key for keys in self._newer.values() for key in keys}
                 report = await self._in_thread(partial(self._files.bring_up, rows, newer=newer, force=force))
         finally:
             connection.terminate()
+        if not report.withheld:
+            self._withheld.clear()
         self._tell(report)
 
     async def _all_is_heard(self, moment: float) -> None:
@@ -309,10 +322,10 @@ class Service:
     def _tell(self, report: Report, level: int = logging.INFO) -> None:
         if text := report.summary():
             log.log(level, "%s", text)
-        if report.withheld and report.withheld != self._withheld:
-            for excess in report.withheld:
+        for excess in report.withheld:
+            if excess not in self._withheld:
                 log.error("%s; nothing is removed before `mailmaps filemaps --force`", excess)
-        self._withheld = report.withheld
+        self._withheld.update(report.withheld)
 
     def _tell_named(self) -> None:
         """Log what is named now and was not before."""

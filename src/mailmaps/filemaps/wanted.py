@@ -30,7 +30,6 @@ class Wanted:
         self._refused: set[bytes] = set()
         self._later: dict[str, set[bytes]] = {}
         self._silent = {table.name: Behind() for table in tables}
-        self._lost: dict[str, set[bytes]] = {table.name: set() for table in tables}
         self.named: dict[tuple[str, bytes], Named] = {}
 
     def begin(self, staged: Staged) -> None:
@@ -73,7 +72,6 @@ class Wanted:
     def lose(self, table: str, keys: Iterable[bytes], why: str) -> None:
         """These keys are not in a file, since it cannot carry them."""
         for key in keys:
-            self._lost[table].add(key)
             self._name(table, key, why)
 
     def _find_refused(self, staged: Staged) -> set[bytes]:
@@ -157,7 +155,7 @@ class Wanted:
         later: Collection[bytes],
     ) -> bytes | None:
         """The value that a file shall have for a key; None: it shall not have it."""
-        if packed is None or key in self._lost[table]:
+        if packed is None:
             return None
         if packed == NOTHING:
             return LATER if key in later else None
