@@ -106,7 +106,7 @@ def main_cf(settings: Settings, map_type: str) -> list[str]:
     head = [f"# Files that `mailmaps filemaps` writes. Debian's Postfix reads them with postfix-{map_type}."]
     if map_type == "lmdb":
         head += [
-            "# Address space for each file, which costs nothing. Beyond it (the default is 16 MB) a file that",
+            "# Address space for each file, which costs nothing. Beyond it (default: 16 MB) a file that",
             "# grows just while a process opens it is a broken table to that process.",
             "lmdb_map_size = 1073741824",
         ]
