@@ -107,6 +107,10 @@ class FileSet:
         """The keys that are not in the files as the database has them."""
         return list(self._wanted.named.values())
 
+    def take_news(self) -> list[Named]:
+        """Those that were not among them when this was called last."""
+        return self._wanted.take_news()
+
     @property
     def rows(self) -> dict[str, int]:
         """How many each file has."""
@@ -183,7 +187,7 @@ class FileSet:
         if any(ended.values()):
             with held(self.folder):
                 if all(map(_is_open, self._files.values())):  # else a whole reading is due, and will do it
-                    self._end(ended, report)
+                    self._end(ended, set(), report)
         return report
 
     def _expired(self) -> dict[str, set[bytes]]:
@@ -291,14 +295,17 @@ class FileSet:
                 self._files[plan.target.name].change(dict.fromkeys(plan.missing))
                 report.removed[plan.target.name] = len(plan.missing)
         now = time.time()
+        ids: set[bytes] = set()
         for plan in plans:
             if plan.target.lingers:
                 self._begin_to_linger(plan, now)
+            if plan.target.name in (UIDS, GIDS):
+                ids.update(plan.missing)
         ended = self._expired()
         for plan in plans:
             if plan.target.name in ended:
                 ended[plan.target.name] |= self._overtaken(plan, plans)
-        self._end(ended, report)
+        self._end(ended, ids, report)
 
     def _begin_to_linger(self, plan: Plan, now: float) -> None:
         table, one = plan.target.table.name, self._lingering[plan.target.name]
@@ -328,16 +335,17 @@ class FileSet:
         own = table == plan.target.table.name
         return self._contents.others(table, key) if own else self._contents.asked(table, key)
 
-    def _end(self, ended: Mapping[str, set[bytes]], report: Report) -> None:
-        """Remove what lingers no longer: aliases, mailboxes, then the uids and gids that have no mailbox."""
+    def _end(self, ended: Mapping[str, set[bytes]], ids: set[bytes], report: Report) -> None:
+        """Remove what lingers no longer: aliases, mailboxes, then `ids` and theirs that have no mailbox."""
         for name, keys in sorted(ended.items()):  # aliases first
             self._end_in(name, keys, report)
         boxes = self._files.get(MAILBOXES + QUEUED)
+        gone = ids | ended.get(MAILBOXES + QUEUED, set())
+        there = boxes.get_all(iter(gone)) if boxes is not None else {}
+        gone -= {key for key, mailbox in there.items() if mailbox}
         for name in (GIDS, UIDS):
             if name in self._lingering:
-                gone = set(self._lingering[name])
-                there = boxes.get_all(iter(gone)) if boxes is not None else {}
-                self._end_in(name, gone - {key for key, mailbox in there.items() if mailbox}, report)
+                self._end_in(name, {key for key in gone if key in self._lingering[name]}, report)
 
     def _end_in(self, name: str, keys: set[bytes], report: Report) -> None:
         if keys:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from mailmaps.filemaps.behind import Behind
@@ -39,8 +40,13 @@ class Lingering:
         return min(self._since.get(key, now), now)
 
     def before(self, moment: float) -> list[bytes]:
-        """The keys that were removed before."""
-        return [key for key, since in self._since.items() if since < moment]
+        """The keys that were removed before. They are looked at in the order in which they came, up to that."""
+        found = []
+        for key, since in self._since.items():
+            if since >= moment:
+                break
+            found.append(key)
+        return found
 
     def __contains__(self, key: object) -> bool:
         return key in self._since
@@ -56,7 +62,7 @@ class Lingering:
 
     def recall(self, since: dict[bytes, float]) -> None:
         """What was known before we began; the others of these keys come with `begin`."""
-        self._since.update(since)
+        self._since.update(sorted(since.items(), key=itemgetter(1)))
 
 
 def load(path: Path) -> dict[str, dict[bytes, float]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # Bytes of address space for a whole reading: nothing is taken of it before it is used.
 _ROOM = 1 << 40
 
-# Seconds for reading some keys of a view.
+# Seconds for reading some keys of a view, and for other small statements.
 KEYS_LIMIT = 30.0
 
 
@@ -102,9 +102,16 @@ def remove_left_over(folder: Path) -> None:
 
 @asynccontextmanager
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
-    """Everything that is read inside is of one moment. Raises what asyncpg does."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        yield
+    """Everything that is read inside is of one moment. Raises what asyncpg does, and TimeoutError.
+
+    After anything was raised the connection is of no use any more.
+    """
+    transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+    async with asyncio.timeout(KEYS_LIMIT):
+        await transaction.start()
+    yield
+    async with asyncio.timeout(KEYS_LIMIT):
+        await transaction.commit()
 
 
 async def read_all(connection: Connection, tables: Sequence[FileTable], into: Staged) -> None:

@@ -20,6 +20,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -101,10 +102,11 @@ class Service:
         self._is_due = asyncio.Event()
         self._is_due.set()
         self._heard: dict[float, asyncio.Event] = {}
-        self._force = force
-        self._took = 0.0  # seconds for the last whole reading
+        self._forced = asyncio.Event()
+        if force:
+            self._forced.set()
+        self._may_at = 0.0  # not before is everything read again, unless somebody forces it
         self._watches: dict[str, Watch] = {}
-        self._named: set[str] = set()
         self._withheld: set[str] = set()  # what has been said of it since everything was read
 
     async def run(self) -> None:
@@ -229,47 +231,50 @@ class Service:
     async def _change(self, rows: ClosedRows) -> None:
         report = await self._in_thread(partial(self._files.change, rows.found, rows.keys))
         self._tell(report, logging.DEBUG)
-        self._tell_named()
+        self._tell_news()
 
     async def _read_whole(self) -> None:
         """Read everything once it is due."""
-        loop = asyncio.get_running_loop()
         await self._changes.tried()
         await self._wait_until_due()
-        began = loop.time()
         self._is_due.clear()
-        force, self._force = self._force, False
         try:
-            await self._bring_up(force=force)
+            await self._read_now()
         except BaseException:
             self._is_due.set()
-            self._force = self._force or force
             raise
-        finally:
-            newer, self._newer = self._newer or {}, None
-            if self._is_void:
-                newer = {}
-            for group, keys in newer.items():  # older rows may have been taken over for them
-                self._keys.setdefault(group, set()).update(keys)
-                self._has_keys.set()
-        for name in await self._in_thread(lambda: self._files.rows):
-            await self._in_thread(partial(self._files.prove, name))
-        self._tell_named()
-        log.log(logging.DEBUG if self._took else logging.INFO, "every file is current")
-        self._took = loop.time() - began
 
     async def _wait_until_due(self) -> None:
-        """Until something asks for it, though not too soon after the last time; or `compare` seconds."""
-        share, compare = SHARE, self._settings.filemaps.compare
-        if self._changes.trouble is not None or any(watch.problem for watch in self._watches.values()):
-            share, compare = UNFOLLOWED_SHARE, UNFOLLOWED
-        pause = share * self._took
-        await asyncio.sleep(pause)
-        try:
-            async with asyncio.timeout(max(compare - pause, 0)):
+        """Until something asks for it, or for `compare` seconds; though not too soon after the last time."""
+        followed = self._changes.trouble is None and not any(one.problem for one in self._watches.values())
+        compare = self._settings.filemaps.compare if followed else UNFOLLOWED
+        with suppress(TimeoutError):
+            async with asyncio.timeout(compare):
                 await self._is_due.wait()
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._may_at):
+                await self._forced.wait()
+
+    async def _read_now(self) -> None:
+        began = asyncio.get_running_loop().time()
+        force = self._forced.is_set()
+        try:
+            await self._bring_up(force=force)
+        finally:
+            newer, self._newer = self._newer or {}, None
+            if not self._is_void:
+                for group, keys in newer.items():  # older rows may have been taken over for them
+                    self._keys.setdefault(group, set()).update(keys)
+                    self._has_keys.set()
+        if force:
+            self._forced.clear()
+        for name in await self._in_thread(lambda: self._files.rows):
+            await self._in_thread(partial(self._files.prove, name))
+        self._tell_news()
+        log.log(logging.DEBUG if self._may_at else logging.INFO, "every file is current")
+        now = asyncio.get_running_loop().time()
+        is_followed = not any(one.problem for one in self._watches.values())
+        self._may_at = now + (SHARE if is_followed else UNFOLLOWED_SHARE) * (now - began)
 
     async def _bring_up(self, *, force: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -310,9 +315,8 @@ class Service:
         for _ in range(SAVE):
             await asyncio.sleep(TICK)
             if is_forced(self._files.folder):
-                self._force = True
+                self._forced.set()
                 self._is_due.set()
-                self._took = 0.0
             self._tell(await self._in_thread(self._files.expire), logging.DEBUG)
         await self._in_thread(self._files.save)
 
@@ -327,12 +331,10 @@ class Service:
                 log.error("%s; nothing is removed before `mailmaps filemaps --force`", excess)
         self._withheld.update(report.withheld)
 
-    def _tell_named(self) -> None:
+    def _tell_news(self) -> None:
         """Log what is named now and was not before."""
-        texts = [str(one) for one in self._files.named]
-        news = [text for text in texts if text not in self._named]
-        for text in news[:MOST_NAMED]:
-            log.warning("%s", text)
+        news = self._files.take_news()
+        for named in news[:MOST_NAMED]:
+            log.warning("%s", named)
         if len(news) > MOST_NAMED:
             log.warning("and %d more; `mailmaps filemaps` lists them all", len(news) - MOST_NAMED)
-        self._named = set(texts)

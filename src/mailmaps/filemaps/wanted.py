@@ -30,10 +30,24 @@ class Wanted:
         self._refused: set[bytes] = set()
         self._later: dict[str, set[bytes]] = {}
         self._silent = {table.name: Behind() for table in tables}
+        self._told: dict[tuple[str, bytes], Named] = {}
+        self._fresh: dict[tuple[str, bytes], Named] = {}
         self.named: dict[tuple[str, bytes], Named] = {}
+
+    def take_news(self) -> list[Named]:
+        """What is named, and was not, or for another reason, when this was called last."""
+        fresh, self._fresh = self._fresh, {}
+        news = {
+            place: one
+            for place, one in fresh.items()
+            if self.named.get(place) == one and self._told.get(place) != one
+        }
+        self._told |= news
+        return list(news.values())
 
     def begin(self, staged: Staged) -> None:
         """Look at a whole reading as a whole, before its `rows`."""
+        self._told = {place: one for place, one in self._told.items() if self.named.get(place) == one}
         self.named = {}
         for table, key in staged.too_long:
             self._name(table, key, self._contents.unasked(key))
@@ -172,8 +186,9 @@ class Wanted:
         return value
 
     def _name(self, table: str, key: bytes, why: str) -> None:
-        text = key.decode(errors="surrogateescape")
-        self.named.setdefault((table, key), Named(table, text, why))
+        if (table, key) not in self.named:
+            named = Named(table, key.decode(errors="surrogateescape"), why)
+            self.named[table, key] = self._fresh[table, key] = named
 
     def _name_silent(self, table: str, key: bytes, other: bytes) -> None:
         behind = other.decode(errors="replace")
