@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -111,6 +112,42 @@ def test_what_virtual_would_not_deliver_is_neither_accepted_nor_unknown(
     assert files.rows(MAILBOXES)["bad@d.test"] == "bad@d.test/"
     assert files.rows(UIDS)["bad@d.test"] == "5001"
     assert [one.key for one in files.set.named] == ["other@d.test"]
+
+
+def test_a_cdb_has_it_not_and_virtual_defers_it(tmp_path: Path) -> None:
+    """No empty value can be in it; and what virtual(8) does not know would bounce, if an alias leads there."""
+    files = Files(tmp_path, type="cdb")
+    state = site("good@d.test", "#odd@d.test")
+    account(state, "bad@d.test", uid="33")
+    files.bring_up(state)
+    assert _in_cdb(tmp_path / MAILBOXES, "good@d.test") == "good@d.test/"
+    assert _in_cdb(tmp_path / MAILBOXES, "bad@d.test") is None
+    assert _in_cdb(tmp_path / (MAILBOXES + QUEUED), "bad@d.test") == "later/../later/"
+    assert _in_cdb(tmp_path / UIDS, "bad@d.test") is None
+    assert {one.key for one in files.set.named if one.table == MAILBOXES} == {"#odd@d.test", "bad@d.test"}
+    account(state, "bad@d.test")
+    files.change(state, ["bad@d.test"])
+    assert _in_cdb(tmp_path / MAILBOXES, "bad@d.test") == "bad@d.test/"
+    files.set.close()
+
+
+def _in_cdb(path: Path, key: str) -> str | None:
+    done = subprocess.run(["postmap", "-q", key, f"cdb:{path}"], capture_output=True, text=True, check=False)
+    assert "fatal" not in done.stderr
+    return done.stdout.removesuffix("\n") if done.returncode == 0 else None
+
+
+def test_what_is_named_is_news_once(files: Files) -> None:
+    state = site("a@d.test")
+    account(state, "bad@d.test", uid="33")
+    files.bring_up(state)
+    assert [one.key for one in files.set.take_news()] == ["bad@d.test"]
+    files.bring_up(state)
+    files.change(state, ["bad@d.test", "a@d.test"])
+    assert files.set.take_news() == []
+    account(state, "bad@d.test", uid="34")
+    files.change(state, ["bad@d.test"])
+    assert [one.why for one in files.set.take_news()] == ["its uid 34 is below virtual_minimum_uid"]
 
 
 def test_a_mailbox_without_uid_waits(files: Files) -> None:

@@ -40,7 +40,7 @@ class Lingering:
         return min(self._since.get(key, now), now)
 
     def before(self, moment: float) -> list[bytes]:
-        """The keys that were removed before. They are looked at in the order in which they came, up to that."""
+        """The keys that were removed before. They are looked at in the order in which they came."""
         found = []
         for key, since in self._since.items():
             if since >= moment:
