@@ -7,7 +7,7 @@
 # shellcheck disable=SC2086  # lists of packages are split into words on purpose
 set -eu
 
-PACKAGES="postfix postfix-pgsql postfix-cdb postfix-lmdb pgbouncer"
+PACKAGES="postfix postfix-pgsql postfix-cdb postfix-lmdb pgbouncer openssl"
 POLICY=/usr/sbin/policy-rc.d
 SAVED=$POLICY.before-mailmaps
 MARK="mailmaps tests/packages.sh"

@@ -115,7 +115,7 @@ def test_what_virtual_would_not_deliver_is_neither_accepted_nor_unknown(
 
 
 def test_a_cdb_has_it_not_and_virtual_defers_it(tmp_path: Path) -> None:
-    """No empty value can be in it; and what virtual(8) does not know would bounce, if an alias leads there."""
+    """No empty value can be in it; and what virtual(8) does not know bounces, if an alias leads there."""
     files = Files(tmp_path, type="cdb")
     state = site("good@d.test", "#odd@d.test")
     account(state, "bad@d.test", uid="33")

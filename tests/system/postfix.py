@@ -70,12 +70,12 @@ class Postmap(NamedTuple):
 
 def missing_packages() -> list[str]:
     """Name the Debian packages that the tests with real servers miss here; nothing when all is there."""
-    pgbouncer = [] if shutil.which("pgbouncer", path=SEARCH_PATH) else ["pgbouncer"]
+    others = [name for name in ("pgbouncer", "openssl") if shutil.which(name, path=SEARCH_PATH) is None]
     postconf = shutil.which("postconf", path=SEARCH_PATH)
     if postconf is None:
-        return ["postfix", *PACKAGES.values(), *pgbouncer]
+        return ["postfix", *PACKAGES.values(), *others]
     known = subprocess.run([postconf, "-m"], capture_output=True, text=True, check=True).stdout.split()
-    return [package for map_type, package in PACKAGES.items() if map_type not in known] + pgbouncer
+    return [package for map_type, package in PACKAGES.items() if map_type not in known] + others
 
 
 class PrivatePostfix:
