@@ -299,6 +299,10 @@ class PrivatePostfix:
         """Try all deferred mail now."""
         self._command("postqueue", "-f").check_returncode()
 
+    def delete(self, queue_id: str) -> None:
+        """Remove a message from the queue."""
+        self._command("postsuper", "-d", queue_id).check_returncode()
+
     def queue(self) -> list[str]:
         """The queue ids of all messages that are not yet delivered or returned."""
         return [path.name for folder in MESSAGE_FOLDERS for path in self._files(folder)]

@@ -109,6 +109,9 @@ password_file = "{self._password_file}"
 [mirror]
 directory = "{self._directory / "mirrors"}"
 
+[filemaps]
+directory = "{self._directory / "files"}"
+
 [control]
 unix = "{self._directory / "control.sock"}"
 

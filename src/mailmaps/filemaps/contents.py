@@ -5,7 +5,7 @@ A row of a file is a value, or `LATER`: an empty value, which Postfix takes for 
 of what must neither be accepted nor be called unknown:
 
 * An account that virtual(8) would not deliver for (uid below virtual_minimum_uid, gid 0, a mailbox with
-  `..`): its addresses. Mail that a list sends there is accepted, and deferred by virtual(8).
+  `..`): its addresses. Mail that a list sends there is accepted, and deferred by virtual(8) for this one.
 * A key that is known and answers nothing (the account is inactive), where Postfix would go on to another row
   (the catch-all of the domain) and give somebody else's mail away.
 """

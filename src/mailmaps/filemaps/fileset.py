@@ -167,11 +167,7 @@ class FileSet:
                 raise Missing(", ".join(missing))
             asked = {key.encode(errors="surrogateescape") for key in keys}
             wanted = self._wanted.of_keys(rows, asked, lambda table, some: self._present(table, some))
-            plans = [
-                self._plan_of_keys(one, wanted[one.table.name])
-                for one in self._targets
-                if one.table.name in wanted
-            ]
+            plans = [self._plan_of_keys(one, wanted[one.name]) for one in self._targets if one.name in wanted]
             report = Report(withheld=self._excess(plans))
             for plan in plans:
                 self._make_boxes(plan)
@@ -205,7 +201,7 @@ class FileSet:
         )
         plan.is_whole = not plan.exists
         held_rows = file.rows() if plan.exists else ()
-        for key, has, shall in merged(held_rows, self._wanted.rows(target.table.name, staged)):
+        for key, has, shall in merged(held_rows, self._wanted.rows(target.name, staged)):
             plan.see(key, has, shall)
         self._end_again(plan)
         return plan
@@ -261,7 +257,7 @@ class FileSet:
         kept = plan.darkened if report.withheld else set()
 
         def rows() -> Iterator[Row]:
-            wanted = self._wanted.rows(target.table.name, staged)
+            wanted = self._wanted.rows(target.name, staged)
             for key, has, shall in merged(file.rows() if plan.exists else (), wanted):
                 stays = shall is None or key in kept or (plan.exists and key in plan.newer)
                 value = has if stays else shall

@@ -9,7 +9,7 @@ from mailmaps.filemaps.behind import Behind
 from mailmaps.filemaps.contents import LATER, NOTHING, OF_ACCOUNT, Contents, Named
 from mailmaps.filemaps.plan import Row
 from mailmaps.filemaps.reading import Staged
-from mailmaps.filemaps.targets import GIDS, MAILBOXES, UIDS, FileTable
+from mailmaps.filemaps.targets import ALIASES, GIDS, MAILBOXES, QUEUED, UIDS, FileTable
 from mailmaps.maps.row_bytes import pack
 
 # The rows of some keys, by table.
@@ -18,7 +18,9 @@ KeyRows = Mapping[str, Mapping[str, tuple[str, ...]]]
 # For a table, which of these keys are in its file.
 Present = Callable[[str, Iterable[bytes]], Collection[bytes]]
 
-_WITH_ACCOUNT = (*OF_ACCOUNT, UIDS, GIDS)
+# What refuses an account. cleanup(8) goes on to its mailbox, so that others in a list have their mail, and it
+# is virtual(8) that keeps it waiting.
+_WITH_ACCOUNT = (MAILBOXES, MAILBOXES + QUEUED, ALIASES, UIDS, GIDS)
 
 
 class Wanted:
@@ -54,11 +56,12 @@ class Wanted:
         self._refused = self._find_refused(staged)
         self._later = {table.name: self._find_silent(table.name, staged) for table in self._tables}
 
-    def rows(self, table: str, staged: Staged) -> Iterator[Row]:
-        """The rows of a table's file."""
+    def rows(self, target: str, staged: Staged) -> Iterator[Row]:
+        """The rows of a file."""
+        table = target.removesuffix(QUEUED)
         refused, later = self._refused, self._later[table]
         for key, packed in staged.rows(table):
-            value = self._row(table, key, packed, refused, later)
+            value = self._row(target, key, packed, refused, later)
             if value is not None:
                 yield key, value
 
@@ -78,9 +81,13 @@ class Wanted:
         refused = self._find_refused_among(keys, packed)
         found: dict[str, dict[bytes, bytes | None]] = {}
         for table, some in packed.items():
-            wanted = {key: self._row(table, key, some.get(key), refused, ()) for key in keys if key}
-            wanted |= self._silent_rows(table, wanted, some, present)
-            found[table] = wanted
+            silent: dict[bytes, bytes | None] = {}
+            for target in (table, table + QUEUED):
+                wanted = {key: self._row(target, key, some.get(key), refused, ()) for key in keys if key}
+                if target == table:
+                    silent = self._silent_rows(table, wanted, some, present)
+                instead = {key: _at_last(target, key) if row == LATER else row for key, row in silent.items()}
+                found[target] = wanted | instead
         return found
 
     def lose(self, table: str, keys: Iterable[bytes], why: str) -> None:
@@ -162,23 +169,24 @@ class Wanted:
 
     def _row(
         self,
-        table: str,
+        target: str,
         key: bytes,
         packed: bytes | None,
         refused: Collection[bytes],
         later: Collection[bytes],
     ) -> bytes | None:
         """The value that a file shall have for a key; None: it shall not have it."""
+        table = target.removesuffix(QUEUED)
         if packed is None:
             return None
         if packed == NOTHING:
-            return LATER if key in later else None
+            return _at_last(target, key) if key in later else None
         if self._contents.is_ignored(table, key):
             return None
         if why := self._contents.unasked(key):
             self._name(table, key, why)
             return None
-        if key in refused and table in _WITH_ACCOUNT:
+        if key in refused and target in _WITH_ACCOUNT:
             return LATER if table in OF_ACCOUNT else None
         value, why = self._contents.value(packed)
         if why:
@@ -193,3 +201,11 @@ class Wanted:
     def _name_silent(self, table: str, key: bytes, other: bytes) -> None:
         behind = other.decode(errors="replace")
         self._name(table, key, f"it answers nothing, but Postfix would go on to {behind}")
+
+
+def _at_last(target: str, key: bytes) -> bytes:
+    """What a file says of a key that answers nothing, so that nobody goes on to another.
+
+    To cleanup(8) an address may be itself: virtual(8) will say that there is no mailbox.
+    """
+    return key if target == ALIASES + QUEUED else LATER
