@@ -357,12 +357,11 @@ async def _deferred_for_it_alone(
     site: Site, connection: asyncpg.Connection[asyncpg.Record], name: str
 ) -> None:
     """A list that has the account goes on for all others."""
-    for target in (f"{name}@lxtreme.nl", "info@lxtreme.nl"):
-        await connection.execute(
-            "INSERT INTO mailmaps.forwards (address, target) VALUES ($1, $2)",
-            f"list.{name}@lxtreme.nl",
-            target,
-        )
+    await connection.execute(
+        "INSERT INTO mailmaps.forwards (address, target) SELECT $1, unnest($2::text[])",
+        f"list.{name}@lxtreme.nl",
+        [f"{name}@lxtreme.nl", "info@lxtreme.nl"],
+    )
     assert await eventually_async(partial(_is, site, f"list.{name}@lxtreme.nl", 250), LIMIT)
     reply = await send(site.postfix.port, f"list {name}", f"list.{name}@lxtreme.nl")
     line = f"{reply.queue_id}: to=<{name}@lxtreme.nl>"
