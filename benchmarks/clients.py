@@ -108,7 +108,8 @@ class Clients:
 
     def _note(self, words: list[str]) -> None:
         """Remember a command, without what is another one in every run."""
-        line = re.sub(rf"{self._folder}/(?:mail_\d+-)?", "", shlex.join(words).replace("'<'", "<"))
+        private = rf"{self._folder}/(?:mail_\d+-)?|/tmp/mailmaps-filemaps-\w+/files/"
+        line = re.sub(private, "", shlex.join(words).replace("'<'", "<"))
         line = re.sub(r"-c /\S+", "-c FOLDER", line)
         self.commands[re.sub(r"(?<=-p )\d+|(?<=127\.0\.0\.1:)\d+", "PORT", line)] = None
 

@@ -8,11 +8,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.system import postfix as private_postfix
 from tests.system.daemon import Daemon, Value
+from tests.system.filemaps import FileMaps
 from tests.system.postfix import PrivatePostfix
 
 from benchmarks.dataset import Dataset
@@ -22,6 +24,9 @@ START_LIMIT = 120.0
 """Seconds for a server to be ready; the largest loads five million rows."""
 
 POLL = 0.01
+
+RUN_LIMIT = 600.0
+"""Seconds for a command that ends by itself."""
 
 # A Postfix of the tests ends itself after 15 minutes, should nobody else; a row takes that on a slow machine.
 private_postfix.LIFE_LIMIT = 3600
@@ -134,6 +139,57 @@ class Mailmaps:
         except (OSError, ValueError):  # it does not listen there yet, or has just gone
             return {}
         return told
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a command: seconds, and the most bytes of memory it had, its own and with mapped files."""
+
+    seconds: float
+    private: int
+    resident: int
+
+
+class Files(FileMaps):
+    """`mailmaps filemaps` on a dataset, with a folder of its own for the files."""
+
+    def __init__(self, dataset: Dataset, kind: str = "lmdb") -> None:
+        password = dataset.password_file.read_text().strip()
+        dsn = dataset.dsn.replace("@", f":{password}@", 1)
+        super().__init__(dsn, kind=kind, postfix={"recipient_delimiter": DELIMITER})
+
+    def run(self) -> Run:
+        """Run it once. Raises `NotReady`.
+
+        getrusage(2) would not do: ru_maxrss of a child begins with what its parent had.
+        """
+        with self.output.open("ab") as output:
+            began = time.perf_counter()
+            process = subprocess.Popen(self._words(), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            private = resident = 0
+            try:
+                while process.poll() is None and time.perf_counter() - began < RUN_LIMIT:
+                    status = _status(process.pid)
+                    private = max(private, status.get("RssAnon", 0))
+                    resident = max(resident, status.get("VmHWM", 0))
+                    time.sleep(POLL)
+                took = time.perf_counter() - began
+            finally:
+                process.kill()  # if it has not ended
+                process.wait()
+        if process.returncode:
+            raise NotReady(f"mailmaps filemaps: exit code {process.returncode}\n{self.log()}")
+        return Run(took, private, resident)
+
+
+def _status(pid: int) -> dict[str, int]:
+    """Sizes in bytes, as proc(5) has them in status; none of a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    words = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.removesuffix(":"): int(size) * 1024 for name, size, _ in words}
 
 
 @contextmanager

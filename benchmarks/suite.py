@@ -21,20 +21,25 @@ from benchmarks.programs import Programs
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured; `seconds` is one slice of a load generator."""
+    """How much is measured; `seconds` is one slice of a load generator.
+
+    `files` are keys that one postmap asks a file for in a slice: so many that its start counts for little.
+    """
 
     accounts: int = 100_000
     big_accounts: int = 500_000
     rounds: int = 9
     one_client: int = 20_000
     eight_clients: int = 96_000
+    files: int = 500_000
     seconds: float = 2.0
     change_seconds: float = 25.0
     starts: int = 7
     changes: int = 100_000
+    new_mailboxes: int = 100
 
 
-QUICK = Sizes(2_000, 10_000, 3, 3_000, 8_000, 0.5, 4.0, 2, 2_000)
+QUICK = Sizes(2_000, 10_000, 3, 3_000, 8_000, 40_000, 0.5, 4.0, 2, 2_000, 20)
 """For development: every part runs, no figure means anything."""
 
 IS_ROOT = os.geteuid() == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.figures import Result
-from benchmarks.rows import changes, connections, million, misses, postmap, smtpd, sockets
+from benchmarks.rows import changes, connections, files, million, misses, postmap, smtpd, sockets
 from benchmarks.suite import Suite
 
 ROWS: dict[str, Callable[[Suite], Result]] = {
@@ -18,6 +18,7 @@ ROWS: dict[str, Callable[[Suite], Result]] = {
     "unknown": postmap.unknown_keys,
     "misses": misses.without_mirror,
     "smtpd": smtpd.sessions,
+    "files": files.files,
     "changes": changes.commit_to_answer,
     "million": million.million,
     "connections": connections.used,

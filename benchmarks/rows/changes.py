@@ -52,12 +52,12 @@ class Probe:
 def commit_to_answer(suite: Suite) -> Result:
     """The median, the 99th percentile and the worst."""
     dataset = suite.dataset
-    with suite.mailmaps() as mailmaps, _background(dataset) as written:
+    with suite.mailmaps() as mailmaps, writing(dataset) as written:
         delays = asyncio.run(_measure(dataset, mailmaps.port(), suite.sizes.change_seconds))
     everything = sorted(delay for those in delays.values() for delay in those)
     unseen = sum(delay >= PATIENCE for delay in everything)
     by_kind = [
-        Absolute(f"{TITLE}: {kind}", "ms", _milliseconds(sorted(those))) for kind, those in delays.items()
+        Absolute(f"{TITLE}: {kind}", "ms", milliseconds(sorted(those))) for kind, those in delays.items()
     ]
     p99 = _percentile(everything, 0.99) * MILLISECONDS
     return Result(
@@ -75,8 +75,8 @@ def commit_to_answer(suite: Suite) -> Result:
 
 
 @contextmanager
-def _background(dataset: Dataset) -> Iterator[list[Spread]]:
-    """Write all the time; at the end the list has how many changes a second there were."""
+def writing(dataset: Dataset) -> Iterator[list[Spread]]:
+    """Have others write all the time; at the end the list has how many changes a second there were."""
     words = [sys.executable, "-m", "benchmarks.writer", dataset.owner_dsn, str(dataset.accounts)]
     process = subprocess.Popen([*words, str(BACKGROUND)], stdout=subprocess.PIPE, text=True)
     rate: list[Spread] = []
@@ -150,7 +150,8 @@ def _percentile(ascending: list[float], part: float) -> float:
     return ascending[math.ceil(part * len(ascending)) - 1]
 
 
-def _milliseconds(ascending: list[float]) -> Spread:
+def milliseconds(ascending: list[float]) -> Spread:
+    """The median of seconds, in milliseconds, with the shortest and the longest."""
     one, middle, last = (
         value * MILLISECONDS for value in (ascending[0], _percentile(ascending, 0.5), ascending[-1])
     )

@@ -1,4 +1,4 @@
-"""One million addresses in all tables: until ready, on disk, in memory."""
+"""One million addresses in all tables: until ready, on disk, in memory; and the files made of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.system.daemon import TABLES
 from benchmarks.dataset import Dataset
 from benchmarks.figures import Absolute, Figure, Result, Spread, at_most, figure
 from benchmarks.peers import ALIASES, START_LIMIT, Mailmaps, NotReady
+from benchmarks.rows import files
 from benchmarks.suite import Suite
 from mailmaps.client import TcpTableClient, open_inet
 from mailmaps.demo.data import BIG_DOMAIN
@@ -43,8 +44,15 @@ BLOCK = 512
 
 
 def million(suite: Suite) -> Result:
-    """Everything about the large dataset, in the order in which one daemon lives through it."""
+    """Everything about the large dataset: what one daemon lives through, then the files."""
     dataset = suite.big_dataset
+    result = _daemon(suite, dataset)
+    result.add(files.making(suite, dataset, 1))
+    return result
+
+
+def _daemon(suite: Suite, dataset: Dataset) -> Result:
+    """In the order in which it lives through it."""
     title = TITLE.format(dataset.addresses)
     mailmaps = Mailmaps(suite.folder, dataset)
     try:

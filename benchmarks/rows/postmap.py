@@ -31,7 +31,7 @@ def one_client(suite: Suite) -> Result:
 
     with _peers(suite, found=True) as (mailmaps, specs):
         specs["mailmaps same .cf"] = (mailmaps["same"].spec("tcp", "mailbox_transport_maps"), "")
-        measured = _measure(suite, specs, keys, clients=1, found=True)
+        measured = measure(suite, specs, keys, clients=1, found=True)
     title = "hit, one postmap client"
     lines = [
         _times(title, measured, "mailmaps tcp:", "C floor", at_most(1.15)),
@@ -41,7 +41,7 @@ def one_client(suite: Suite) -> Result:
         _times(title, measured, "mailmaps socketmap:", "pgsql:"),
         _times(title, measured, "mailmaps same .cf", "pgsql:", note="cached after the first asking"),
     ]
-    return Result(_those(lines), measured.absolutes(title), _left_out(suite))
+    return Result(those(lines), measured.absolutes(title), _left_out(suite))
 
 
 def eight_clients(suite: Suite) -> Result:
@@ -51,16 +51,16 @@ def eight_clients(suite: Suite) -> Result:
         return suite.dataset.known(suite.sizes.eight_clients, number)
 
     with _peers(suite, found=True) as (_, specs):
-        measured = _measure(suite, specs, keys, clients=CLIENTS, found=True)
+        measured = measure(suite, specs, keys, clients=CLIENTS, found=True)
     title = "hit, eight postmap clients"
     lines = [
-        _speed(title, measured, "mailmaps tcp:", "pgsql:", at_least(4)),
-        _speed(title, measured, "mailmaps tcp:", "C floor", at_least(0.75)),
-        _speed(title, measured, "mailmaps tcp:", "bare uvloop dict"),
-        _speed(title, measured, "mailmaps tcp:", "proxy:pgsql:"),
-        _speed(title, measured, "mailmaps tcp:", "pgsql: one indexed table"),
+        speed(title, measured, "mailmaps tcp:", "pgsql:", at_least(4)),
+        speed(title, measured, "mailmaps tcp:", "C floor", at_least(0.75)),
+        speed(title, measured, "mailmaps tcp:", "bare uvloop dict"),
+        speed(title, measured, "mailmaps tcp:", "proxy:pgsql:"),
+        speed(title, measured, "mailmaps tcp:", "pgsql: one indexed table"),
     ]
-    return Result(_those(lines), measured.absolutes(title), _left_out(suite))
+    return Result(those(lines), measured.absolutes(title), _left_out(suite))
 
 
 def unknown_keys(suite: Suite) -> Result:
@@ -73,12 +73,12 @@ def unknown_keys(suite: Suite) -> Result:
 
     with counted(suite.cluster) as statements, _peers(suite, found=False) as (_, specs):
         before = statements.so_far()
-        measured = _measure(suite, specs, keys, clients=CLIENTS, found=False)
+        measured = measure(suite, specs, keys, clients=CLIENTS, found=False)
         caused = statements.so_far() - before
     title = "never-seen unknown keys, eight clients"
     asked = len(OURS) * (suite.sizes.rounds + 1) * suite.sizes.eight_clients
     lines = [
-        _speed(title, measured, "mailmaps tcp:", "pgsql:", at_least(4)),
+        speed(title, measured, "mailmaps tcp:", "pgsql:", at_least(4)),
         figure(
             f"{title}: SQL statements by mailmaps",
             "",
@@ -86,11 +86,11 @@ def unknown_keys(suite: Suite) -> Result:
             at_most(0),
             f"while {asked:,} keys were asked; besides {caused.heartbeats} of its heartbeat{caused.samples}",
         ),
-        _speed(title, measured, "mailmaps tcp:", "C floor"),
-        _speed(title, measured, "mailmaps tcp:", "proxy:pgsql:"),
-        _speed(title, measured, "mailmaps tcp:", "pgsql: one indexed table"),
+        speed(title, measured, "mailmaps tcp:", "C floor"),
+        speed(title, measured, "mailmaps tcp:", "proxy:pgsql:"),
+        speed(title, measured, "mailmaps tcp:", "pgsql: one indexed table"),
     ]
-    return Result(_those(lines), measured.absolutes(title), _left_out(suite))
+    return Result(those(lines), measured.absolutes(title), _left_out(suite))
 
 
 @contextmanager
@@ -118,21 +118,23 @@ def _peers(suite: Suite, found: bool) -> Iterator[tuple[dict[str, Mailmaps], dic
         yield {"": mailmaps, "same": same}, specs
 
 
-def _measure(
+def measure(
     suite: Suite,
     specs: dict[str, Spec],
     keys: Callable[[str, int], Sequence[str]],
     clients: int,
     found: bool,
 ) -> Measured:
-    def measure(name: str, spec: Spec) -> Measure:
+    """The time of a lookup by so many postmaps; `keys` are told the peer and the round."""
+
+    def of_one(name: str, spec: Spec) -> Measure:
         def once(number: int) -> float:
             asked = keys(name, number)
             return suite.clients.postmap(spec[0], asked, clients, found, spec[1]) * MICROSECONDS
 
         return once
 
-    peers = {name: measure(name, spec) for name, spec in specs.items()}
+    peers = {name: of_one(name, spec) for name, spec in specs.items()}
     return interleaved(peers, suite.sizes.rounds, "µs a lookup")
 
 
@@ -144,15 +146,17 @@ def _times(
     return Figure(f"{title}: time of {one} / {other}", TIMES, measured.ratio(one, other), target, note)
 
 
-def _speed(
+def speed(
     title: str, measured: Measured, one: str, other: str, target: Target | None = None
 ) -> Figure | None:
-    if other not in measured:
+    """None where one of them is left out."""
+    if one not in measured or other not in measured:
         return None
     return Figure(f"{title}: speed of {one} / {other}", TIMES, measured.ratio(other, one), target)
 
 
-def _those(figures: Sequence[Figure | None]) -> list[Figure]:
+def those(figures: Sequence[Figure | None]) -> list[Figure]:
+    """Without what was left out."""
     return [one for one in figures if one is not None]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from benchmarks.dataset import Dataset
-from benchmarks.figures import TIMES, Figure, Result, at_least
+from benchmarks.figures import TIMES, Figure, Result, Target, at_least
 from benchmarks.peers import postfix
 from benchmarks.programs import NO_COMPILER
 from benchmarks.rounds import Measure, Measured, interleaved
@@ -31,62 +31,77 @@ FLOOR = {
     "virtual_mailbox_maps": "200 demo.example/user0/",
 }
 
-TARGETS = {"known": (True, at_least(2)), "unknown": (False, at_least(2.5))}
+TITLE = "real smtpd, eight sessions"
+
+TARGETS = {"known": at_least(2), "unknown": at_least(2.5)}
+
+# Table by table, what main.cf says.
+Maps = Mapping[str, str]
 
 
 def sessions(suite: Suite) -> Result:
-    """RCPTs a second with each kind of map, one Postfix for each."""
-    if not suite.programs.built or not IS_ROOT:
-        return Result(left_out=[f"real smtpd: {NO_ROOT if suite.programs.built else NO_COMPILER}"])
+    """RCPTs a second with each kind of map."""
+    if left_out := cannot_run(suite):
+        return Result(left_out=[f"real smtpd: {left_out}"])
     result = Result()
-    with ExitStack() as stack:
-        mailmaps = stack.enter_context(suite.mailmaps())
-        ports = stack.enter_context(suite.floor(*FLOOR.values(), unknown="nobody"))
-        floor = {table: f"tcp:127.0.0.1:{port}" for table, port in zip(FLOOR, ports, strict=True)}
+    with suite.mailmaps() as mailmaps, suite.floor(*FLOOR.values(), unknown="nobody") as ports:
         instances = {
             "mailmaps tcp:": {table: mailmaps.spec("tcp", table) for table in FILES},
             "mailmaps socketmap:": {table: mailmaps.spec("socketmap", table) for table in FILES},
-            "pgsql:": _files("pgsql:", suite.dataset),
-            "proxy:pgsql:": _files("proxy:pgsql:", suite.dataset),
-            "C floor": floor,
+            "pgsql:": queries("pgsql:", suite.dataset),
+            "proxy:pgsql:": queries("proxy:pgsql:", suite.dataset),
+            "C floor": {table: f"tcp:127.0.0.1:{port}" for table, port in zip(FLOOR, ports, strict=True)},
         }
-        running = {name: stack.enter_context(postfix(maps)).port for name, maps in instances.items()}
-        for kind, (known, target) in TARGETS.items():
-            peers = {name: _measure(suite, port, known) for name, port in running.items()}
-            measured = interleaved(peers, suite.sizes.rounds, "RCPT/s")
-            title = f"real smtpd, eight sessions, {kind} recipients"
-            result.figures.append(
-                Figure(
-                    f"{title}: RCPT/s of mailmaps tcp: / pgsql:",
-                    TIMES,
-                    measured.ratio("mailmaps tcp:", "pgsql:"),
-                    target,
-                )
-            )
+        for kind, measured in measure(suite, instances).items():
+            title = f"{TITLE}, {kind} recipients"
+            result.figures.append(more(title, measured, "mailmaps tcp:", "pgsql:", TARGETS[kind]))
             result.figures += _beside(title, measured)
             result.absolutes += measured.absolutes(title)
     return result
 
 
-def _beside(title: str, measured: Measured) -> list[Figure]:
-    """What has no target, the bare server first: it tells how much there was to win."""
-    pairs = [
-        ("C floor", "pgsql:"),
-        ("mailmaps tcp:", "C floor"),
-        ("mailmaps socketmap:", "pgsql:"),
-        ("mailmaps tcp:", "proxy:pgsql:"),
-    ]
-    return [
-        Figure(f"{title}: RCPT/s of {one} / {other}", TIMES, measured.ratio(one, other))
-        for one, other in pairs
-    ]
+def cannot_run(suite: Suite) -> str:
+    """Why no smtpd can be measured here; empty if it can."""
+    if not suite.programs.built:
+        return NO_COMPILER
+    return "" if IS_ROOT else NO_ROOT
 
 
-def _files(map_type: str, dataset: Dataset) -> Mapping[str, str]:
+def measure(suite: Suite, instances: Mapping[str, Maps]) -> dict[str, Measured]:
+    """RCPTs a second of known and of unknown recipients, with one Postfix for each peer's maps."""
+    with ExitStack() as stack:
+        running = {name: stack.enter_context(postfix(maps)).port for name, maps in instances.items()}
+        return {
+            kind: interleaved(
+                {name: _of_one(suite, port, kind == "known") for name, port in running.items()},
+                suite.sizes.rounds,
+                "RCPT/s",
+            )
+            for kind in TARGETS
+        }
+
+
+def more(title: str, measured: Measured, one: str, other: str, target: Target | None = None) -> Figure:
+    """How many times as many."""
+    return Figure(f"{title}: RCPT/s of {one} / {other}", TIMES, measured.ratio(one, other), target)
+
+
+def queries(map_type: str, dataset: Dataset) -> Maps:
+    """The how-to's `.cf` files."""
     return {table: f"{map_type}{dataset.files[file]}" for table, file in FILES.items()}
 
 
-def _measure(suite: Suite, port: int, known: bool) -> Measure:
+def _beside(title: str, measured: Measured) -> list[Figure]:
+    """What has no target, the bare server first: it tells how much there was to win."""
+    return [
+        more(title, measured, "C floor", "pgsql:"),
+        more(title, measured, "mailmaps tcp:", "C floor"),
+        more(title, measured, "mailmaps socketmap:", "pgsql:"),
+        more(title, measured, "mailmaps tcp:", "proxy:pgsql:"),
+    ]
+
+
+def _of_one(suite: Suite, port: int, known: bool) -> Measure:
     def once(number: int) -> float:
         if known:
             recipients = suite.dataset.known(RECIPIENTS, number)

@@ -27,10 +27,15 @@ LATER = b""
 NOTHING = pack(())
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+# A key, and what is packed, that are what the file shall have: printing ASCII, a key without capitals.
+_PLAIN = re.compile(rb"[ -@\[-~]+\n[ -~]+")
+_PLAIN_ADDRESS = re.compile(rb"[ -?\[-~]*@[ -@\[-~]*\n[ -~]+")
 _NUMBER = re.compile(r"[0-9]+")
 
 # uid_t and gid_t; the largest of all means "none" to safe_open() (src/virtual/mailbox.c).
 _LARGEST_ID = (1 << 32) - 2
+_DIGITS = len(str(_LARGEST_ID))
 
 # PATH_MAX is 4096 with its NUL; a message's own name comes after the mailbox (src/virtual/maildir.c).
 _LONGEST_PATH = 3800
@@ -85,6 +90,13 @@ class Contents:
         except UnicodeDecodeError:
             return "it is not UTF-8" if self._rules.smtputf8_enable else ""
         return "" if text == fold(text, self._rules.smtputf8_enable) else "it is not in lower case"
+
+    def plain(self, table: str) -> re.Pattern[bytes]:
+        """Matches KEY LF VALUE, as a reading has them, of which nothing else here has anything to say.
+
+        Nearly all rows are such, and each is looked at several times.
+        """
+        return _PLAIN if self._tables[table].bare_keys else _PLAIN_ADDRESS
 
     def is_ignored(self, table: str, key: bytes) -> bool:
         """Whether a key means nothing in this table, so that nobody misses it."""
@@ -146,12 +158,14 @@ def mailbox_problem(values: tuple[str, ...]) -> str:
 
 def _id_problem(what: str, packed: bytes | None, least: int, whose: str) -> str:
     """What virtual(8) would have against a uid or gid (src/virtual/mailbox.c, deliver_mailbox)."""
+    if packed is not None and packed.isdigit() and len(packed) < _DIGITS and int(packed) >= least:
+        return ""
     values = () if packed is None else unpack(packed)
     if not values:
         return f"it has no {what}"
     if len(values) != 1:
         return f"there are several {what}s for it"
-    if not _NUMBER.fullmatch(values[0]) or len(values[0]) > len(str(_LARGEST_ID)):
+    if not _NUMBER.fullmatch(values[0]) or len(values[0]) > _DIGITS:
         return f"its {what} is no number"
     number = int(values[0])
     if number < least:

@@ -258,8 +258,11 @@ class FileSet:
 
         def rows() -> Iterator[Row]:
             wanted = self._wanted.rows(target.name, staged)
-            for key, has, shall in merged(file.rows() if plan.exists else (), wanted):
-                stays = shall is None or key in kept or (plan.exists and key in plan.newer)
+            if not plan.exists:
+                yield from wanted
+                return
+            for key, has, shall in merged(file.rows(), wanted):
+                stays = shall is None or key in kept or key in plan.newer
                 value = has if stays else shall
                 if value is not None:
                     yield key, value

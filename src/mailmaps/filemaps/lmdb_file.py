@@ -98,6 +98,11 @@ class LmdbFile:
             found = ((key, transaction.get(key)) for key in keys)
             return {key: value for key, value in found if value is not None}
 
+    def keys(self) -> Iterator[bytes]:
+        """All keys in their order. No change while they are read."""
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            yield from cursor.iternext(values=False)
+
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """All rows in the order of their keys. No change while they are read."""
         with self._reading() as transaction, transaction.cursor() as cursor:

@@ -31,6 +31,8 @@ MOST_LOST = 20
 # with the row before, or be left out.
 _KEY = re.compile(rb'(?!#)(?:[^\s"\\]|\\.|"(?:[^"\\]|\\.)*")+', re.DOTALL)
 
+_NUL = re.compile(rb"\0")
+
 
 class MapFile(Protocol):
     """What a set of files needs of one. All may raise OSError, `DiskTrouble` and `PostmapError`."""
@@ -88,7 +90,7 @@ class LmdbMap(LmdbFile):
 
     def prove(self) -> list[bytes]:
         self.remove_left_over()
-        if any(b"\0" in key for key, _ in self.rows()):
+        if any(map(_NUL.search, self.keys())):
             # `postmap -i` has been here. A reader that finds a key with a NUL takes all for such
             # (dict_lmdb_lookup); it has to begin anew.
             return self.replace(lambda: (row for row in self.rows() if b"\0" not in row[0]))

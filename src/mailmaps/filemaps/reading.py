@@ -50,6 +50,10 @@ class Staged:
         """Take rows of one source; a later one adds keys, or, with `union`, values. Raises `DiskTrouble`."""
         try:
             with self._env.begin(write=True, db=self._tables[name]) as transaction:
+                if self._are_new(rows, union=union, is_first=is_first):
+                    with transaction.cursor() as cursor:
+                        cursor.putmulti(rows, overwrite=False)
+                    return
                 for key, packed in rows:
                     if not 0 < len(key) <= LONGEST_KEY:
                         self.too_long.append((name, key))
@@ -59,6 +63,12 @@ class Staged:
                         transaction.put(key, _united(transaction.get(key), packed))
         except lmdb.Error as error:
             raise DiskTrouble(str(error)) from error
+
+    @staticmethod
+    def _are_new(rows: Rows, *, union: bool, is_first: bool) -> bool:
+        """Whether all these can be put as they are, if they are not there."""
+        can_be_held = all(0 < length <= LONGEST_KEY for length in set(map(len, rows.all_keys)))
+        return can_be_held and (is_first or not union)
 
     def rows(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         """Keys, ascending, and packed values of a table."""

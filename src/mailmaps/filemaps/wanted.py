@@ -60,9 +60,11 @@ class Wanted:
         """The rows of a file."""
         table = target.removesuffix(QUEUED)
         refused, later = self._refused, self._later[table]
+        is_plain = self._contents.plain(table).fullmatch
         for key, packed in staged.rows(table):
-            value = self._row(target, key, packed, refused, later)
-            if value is not None:
+            if is_plain(b"%b\n%b" % (key, packed)) and key not in refused:
+                yield key, packed
+            elif (value := self._row(target, key, packed, refused, later)) is not None:
                 yield key, value
 
     def of_keys(
