@@ -16,7 +16,7 @@ project=$(cd "$(dirname "$0")/.." && pwd)
 home=$project/.debian13
 tree=$home/root
 libraries=$tree/opt/libraries
-packages="postfix,postfix-pgsql,python3,util-linux"
+packages="postfix,postfix-pgsql,postfix-lmdb,python3,util-linux"
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "test-debian13: needs root, for debootstrap and for Postfix's master" >&2

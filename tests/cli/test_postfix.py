@@ -117,7 +117,7 @@ def settings_lines(lines: list[str]) -> dict[str, str]:
 
 
 FILES = "/var/lib/mailmaps-filemaps"
-ROOM = "1073741824"
+FOR_LMDB = {"lmdb_map_size": "1073741824", "notify_classes": "resource"}
 
 
 @pytest.mark.parametrize("map_type", ["lmdb", "cdb"])
@@ -133,7 +133,7 @@ def test_files_for_everything(map_type: str) -> None:
         "smtpd_sender_login_maps",
     }
     assert settings_lines(lines) == {
-        **({"lmdb_map_size": ROOM} if map_type == "lmdb" else {}),
+        **(FOR_LMDB if map_type == "lmdb" else {}),
         **{name: f"{map_type}:/files/{name}" for name in tables},
         "virtual_alias_domains": "",
         "virtual_minimum_uid": "100",
@@ -148,7 +148,7 @@ def test_files_in_front_of_dovecot() -> None:
     """virtual(8) has no part in it, cleanup(8) has."""
     lines = main_cf(parse(LMTP), "lmdb")
     assert settings_lines(lines) == {
-        "lmdb_map_size": ROOM,
+        **FOR_LMDB,
         "virtual_mailbox_domains": f"lmdb:{FILES}/virtual_mailbox_domains",
         "virtual_alias_domains": "",
         "virtual_alias_maps": f"lmdb:{FILES}/virtual_alias_maps",
@@ -195,7 +195,7 @@ def test_own_tables_are_files_too(tmp_path: Path) -> None:
         '[tables.friends]\nparameter = "check_sender_access"\nsources = ["pgsql:/etc/postfix/friends.cf"]\n'
         '[tables.virtual_alias_maps]\nsources = ["view:site.v", "pgsql:/etc/postfix/v.cf"]\n'
     )
-    assert main_cf(parse(text), "lmdb")[4:] == [
+    assert main_cf(parse(text), "lmdb")[6:] == [
         f"alias_maps = lmdb:{FILES}/aliases",
         f"# In the restriction list: check_recipient_access lmdb:{FILES}/partners",
         "# check_sender_access: its rows cannot be listed, so Postfix asks PostgreSQL itself.",

@@ -381,10 +381,10 @@ def test_what_delivers_comes_first_and_goes_last(
     written: list[str] = []
     change = LmdbMap.change
 
-    def noted(self: LmdbMap, rows: Mapping[bytes, bytes | None]) -> None:
+    def noted(self: LmdbMap, rows: Mapping[bytes, bytes | None]) -> list[bytes]:
         if rows:
             written.append(self.path.name.removesuffix(".lmdb"))
-        change(self, rows)
+        return change(self, rows)
 
     monkeypatch.setattr(LmdbMap, "change", noted)
     more = site("a@d.test", "b@d.test")

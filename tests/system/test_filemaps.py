@@ -124,8 +124,7 @@ async def site(mail_postgres: EmbeddedPostgres, mail: Path) -> AsyncIterator[Sit
         filemaps.start()
         moved = {FILES: str(filemaps.files), BASE: str(mail)}
         async with AsyncExitStack() as stack:
-            # An empty value is told to a postmaster too, who has no mailbox here.
-            postfix = PrivatePostfix.from_example("virtual", moved, {"notify_classes": ""})
+            postfix = PrivatePostfix.from_example("virtual", moved)
             yield Site(mail_postgres, filemaps, await stack.enter_async_context(postfix), mail)
 
 

@@ -147,8 +147,7 @@ async def site(folder: Path, outside: LmtpSink) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         sasl = await stack.enter_async_context(SaslStub())
         moved = {FILES: str(directory), BASE: str(mail), "private/auth": sasl.settings["smtpd_sasl_path"]}
-        # An empty value is told to a postmaster too, who has no mailbox here.
-        settings = {"default_transport": outside.nexthop, "notify_classes": ""}
+        settings = {"default_transport": outside.nexthop}
         postfix = PrivatePostfix.from_example("virtual", moved, settings)
         yield Site(await stack.enter_async_context(postfix), directory, mail, outside)
 

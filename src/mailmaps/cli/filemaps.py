@@ -63,6 +63,8 @@ def filemaps(context: click.Context, config: Path, follow: bool, force: bool) ->
         raise Failure(str(error), EX_CONFIG) from None
     except Failed as error:
         raise Failure(str(error), EX_TEMPFAIL) from None
+    except OSError as error:
+        raise Failure(f"{error.filename or 'filemaps'}: {error.strerror}", EX_TEMPFAIL) from None
     context.exit(_report(result))
 
 

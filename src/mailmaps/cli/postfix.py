@@ -109,6 +109,8 @@ def main_cf(settings: Settings, map_type: str) -> list[str]:
             "# Address space for each file, which costs nothing. Beyond it (default: 16 MB) a file that",
             "# grows just while a process opens it is a broken table to that process.",
             "lmdb_map_size = 1073741824",
+            "# What a file cannot say is 451 4.3.5 to Postfix, which would mail its postmaster each time.",
+            "notify_classes = resource",
         ]
     if settings.builtin_tables:
         usual = {kind.name for kind in KINDS.values() if kind.tcp_port}

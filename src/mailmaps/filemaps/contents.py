@@ -41,6 +41,9 @@ _DIGITS = len(str(_LARGEST_ID))
 _LONGEST_PATH = 3800
 _LONGEST_NAME = 255
 
+# A local part and a label that nobody has.
+_SOMEBODY = "mailmaps-asks"
+
 # Rows by table: the row that the database has for a key.
 Get = Mapping[str, Callable[[bytes], bytes | None]]
 
@@ -115,8 +118,23 @@ class Contents:
         return (text, "") if text else (LATER, "its value is empty")
 
     def others(self, table: str, key: bytes) -> tuple[bytes, ...]:
-        """The keys that Postfix asks after this one, in a table that is a file."""
-        return self._asked(table, key)[1:]
+        """The keys that Postfix may ask after this one, in a table that is a file."""
+        text = key.decode(errors="surrogateescape")
+        # A domain, and what begins with "@" or ".", is asked on the way from an address too.
+        probes = [text]
+        if text.startswith("@"):
+            probes.append(_SOMEBODY + text)
+        elif text.startswith("."):
+            probes += [_SOMEBODY + text, f"{_SOMEBODY}@{_SOMEBODY}{text}"]
+        elif "@" not in text:
+            probes.append(f"{_SOMEBODY}@{text}")
+        found: dict[str, None] = {}
+        for probe in probes:
+            candidates = self._tables[table].kind.walk(probe, self._rules).candidates
+            if text in candidates:
+                found |= dict.fromkeys(candidates[candidates.index(text) + 1 :])
+        found.pop(text, None)
+        return tuple(one.encode(errors="surrogateescape") for one in found)
 
     def asked(self, table: str, key: bytes) -> tuple[bytes, ...]:
         """The keys that Postfix asks for this one, itself first."""
@@ -130,13 +148,6 @@ class Contents:
             if "@" in address:
                 for table in self._tables.keys() & {ALIASES, MAILBOXES}:
                     yield from self._tables[table].kind.walk(address, self._rules).candidates
-
-    def _asked(self, table: str, key: bytes) -> tuple[bytes, ...]:
-        text = key.decode(errors="surrogateescape")
-        question = self._tables[table].kind.walk(text, self._rules)
-        found = dict.fromkeys(one.encode(errors="surrogateescape") for one in question.candidates)
-        found.pop(key, None)
-        return (key, *found)
 
 
 def mailbox_problem(values: tuple[str, ...]) -> str:

@@ -153,9 +153,8 @@ class FileSet:
     def prove(self, name: str) -> None:
         """Have postmap answer for every row of a file. Raises as `bring_up`."""
         with held(self.folder):
-            target = next(target for target in self._targets if target.name == name)
             if _is_open(self._files[name]):
-                self._lose(target, self._files[name].prove())
+                self._lose(name, self._files[name].prove())
 
     def change(self, rows: KeyRows, keys: Collection[str]) -> Report:
         """Take over the rows that these keys have now in the tables of `rows`; those not there have none.
@@ -204,6 +203,8 @@ class FileSet:
         for key, has, shall in merged(held_rows, self._wanted.rows(target.name, staged)):
             plan.see(key, has, shall)
         self._end_again(plan)
+        if known := self._lingering.get(target.name):  # since before we were started, perhaps
+            self._begin_to_linger(plan, [key for key in plan.missing if key in known])
         return plan
 
     def _plan_of_keys(self, target: Target, wanted: Mapping[bytes, bytes | None]) -> Plan:
@@ -248,7 +249,7 @@ class FileSet:
         """Add and change rows; what is no longer wanted stays for now."""
         kept = plan.darkened if report.withheld else set()
         rows = {key: value for key, value in plan.sets.items() if key not in kept}
-        self._files[plan.target.name].change(rows)
+        self._change(plan.target.name, rows)
         self._note(plan, len(kept), report)
 
     def _replace(self, plan: Plan, staged: Staged, report: Report) -> None:
@@ -267,7 +268,7 @@ class FileSet:
                 if value is not None:
                     yield key, value
 
-        self._lose(target, file.replace(rows))
+        self._lose(target.name, file.replace(rows))
         report.replaced.append(target.name)
         self._note(plan, len(kept), report)
 
@@ -278,26 +279,26 @@ class FileSet:
         if plan.changed > kept:
             report.changed[name] = plan.changed - kept
 
-    def _lose(self, target: Target, keys: list[bytes]) -> None:
-        kind = self._settings.type
+    def _change(self, name: str, rows: Mapping[bytes, bytes | None]) -> None:
+        self._lose(name, self._files[name].change(rows))
+
+    def _lose(self, name: str, keys: list[bytes]) -> None:
+        is_cdb = self._settings.type == CDB
         why = (
-            "a cdb cannot carry it, or what it should answer"
-            if kind == CDB
-            else "postmap does not find it again"
+            "a cdb cannot carry it, or what it should answer" if is_cdb else "postmap does not find it again"
         )
-        self._wanted.lose(target.table.name, keys, why)
+        self._wanted.lose(name.removesuffix(QUEUED), keys, why)
 
     def _remove(self, plans: list[Plan], report: Report) -> None:
         """First what accepts, in the reverse order; then, of what delivers, all that need not linger."""
         for plan in reversed(plans):
             if not plan.target.lingers and plan.missing:
-                self._files[plan.target.name].change(dict.fromkeys(plan.missing))
+                self._change(plan.target.name, dict.fromkeys(plan.missing))
                 report.removed[plan.target.name] = len(plan.missing)
-        now = time.time()
         ids: set[bytes] = set()
         for plan in plans:
             if plan.target.lingers:
-                self._begin_to_linger(plan, now)
+                self._begin_to_linger(plan, plan.missing)
             if plan.target.name in (UIDS, GIDS):
                 ids.update(plan.missing)
         ended = self._expired()
@@ -306,9 +307,10 @@ class FileSet:
                 ended[plan.target.name] |= self._overtaken(plan, plans)
         self._end(ended, ids, report)
 
-    def _begin_to_linger(self, plan: Plan, now: float) -> None:
+    def _begin_to_linger(self, plan: Plan, keys: Iterable[bytes]) -> None:
         table, one = plan.target.table.name, self._lingering[plan.target.name]
-        for key in plan.missing:
+        now = time.time()
+        for key in keys:
             others = self._contents.others(table, key)
             if table == ALIASES and MAILBOXES in self._files:
                 others = (*others, *self._contents.asked(MAILBOXES, key))
@@ -348,7 +350,7 @@ class FileSet:
 
     def _end_in(self, name: str, keys: set[bytes], report: Report) -> None:
         if keys:
-            self._files[name].change(dict.fromkeys(keys))
+            self._change(name, dict.fromkeys(keys))
             report.removed[name] = len(keys)
         for key in keys:
             self._lingering[name].end(key)

@@ -112,10 +112,13 @@ class LmdbFile:
         with self._reading() as transaction:
             return int(transaction.stat()["entries"])
 
-    def change(self, rows: Mapping[bytes, bytes | None]) -> None:
-        """Set rows, or remove those that are None, all at once. Raises `Locked`, `DiskTrouble`."""
+    def change(self, rows: Mapping[bytes, bytes | None]) -> list[bytes]:
+        """Set rows, or remove those that are None, all at once. Raises `Locked`, `DiskTrouble`.
+
+        The keys that are lost: none here.
+        """
         if not rows:
-            return
+            return []
         assert self._env is not None  # open() has said so
 
         def apply(transaction: lmdb.Transaction[bytes]) -> None:
@@ -132,6 +135,7 @@ class LmdbFile:
         except DiskTrouble:
             self.close()  # it may be of no use any more
             raise
+        return []
 
     @contextmanager
     def made(self, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[Path]:

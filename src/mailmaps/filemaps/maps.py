@@ -51,8 +51,8 @@ class MapFile(Protocol):
     def __len__(self) -> int:
         """How many."""
 
-    def change(self, rows: Mapping[bytes, bytes | None]) -> None:
-        """Set rows, or remove those that are None, all at once."""
+    def change(self, rows: Mapping[bytes, bytes | None]) -> list[bytes]:
+        """Set rows, or remove those that are None, all at once; keys that are lost."""
 
     def replace(self, rows: Rows) -> list[bytes]:
         """Put another file in its place; keys that are lost."""
@@ -131,11 +131,12 @@ class CdbMap:
     def __len__(self) -> int:
         return len(self._held)
 
-    def change(self, rows: Mapping[bytes, bytes | None]) -> None:
-        if rows or self._unmade.exists():  # after a failure, the same change is none
-            self._unmade.touch()
-            self._held.change(rows)
-            self._make()
+    def change(self, rows: Mapping[bytes, bytes | None]) -> list[bytes]:
+        if not rows and not self._unmade.exists():  # after a failure, the same change is none
+            return []
+        self._unmade.touch()
+        self._held.change(rows)
+        return self._make()
 
     def replace(self, rows: Rows) -> list[bytes]:
         self._unmade.touch()

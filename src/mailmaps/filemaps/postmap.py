@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +27,12 @@ class Postmap:
 
     def __init__(self, config_directory: Path) -> None:
         has_settings = (config_directory / "main.cf").exists()
-        self._words = ["postmap", *(["-c", str(config_directory)] if has_settings else [])]
+        # It is in sbin, which is on root's PATH, but not on that of everybody's cron.
+        path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+        self._words = [
+            shutil.which("postmap", path=path) or "postmap",
+            *(["-c", str(config_directory)] if has_settings else []),
+        ]
 
     def differing(self, table: str, rows: Rows) -> list[bytes]:
         """The keys to which `table` ("lmdb:/path") does not answer with their values; all others do.

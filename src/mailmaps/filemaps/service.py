@@ -60,8 +60,8 @@ MOST_KEYS = 20_000
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
-# Everything is read for at most one part in so many of the time.
-SHARE = 5
+# Everything is read again at the earliest after so many times what it took; other changes have their turn.
+SHARE = 1
 
 # The same, and so many seconds apart, where not all changes are notified, or none.
 UNFOLLOWED_SHARE = 20

@@ -24,7 +24,7 @@ from tests.system.sites import Site
 from mailmaps.demo.postgres import EmbeddedPostgres
 
 FEWEST = 80
-"""Addresses below which a choice of settings is not worth the starting of three Postfixes."""
+"""Addresses below which a choice of settings is not worth the starting of so many Postfixes."""
 
 WIDTH = 120
 """Characters a line in a file."""

@@ -1,4 +1,4 @@
-"""Sends the same mail to all three, waits until all of it has arrived, and compares.
+"""Sends the same mail to all instances, waits until all of it has arrived, and compares.
 
 Contract: `compare` gives an `Outcome` for each address and instance: the reply to RCPT, the reply to the
 data, and every recipient that came of it with the sink that got it. Many addresses share a message; where

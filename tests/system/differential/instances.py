@@ -1,14 +1,15 @@
 """The Postfixes of one site with one choice of settings, and the daemon that two of them ask.
 
 Contract: `Instances` has `postfixes` by name: A asks PostgreSQL itself, B mailmaps by tcp, C mailmaps by
-socketmap. Where mailmaps has views, there is D: it reads lmdb: files that `mailmaps filemaps` has written once
-from the same mailmaps.toml, with the `.queued` file for cleanup(8). Nothing else differs: main.cf, files and
-database are the same, and all mail ends at the same sinks. All is gone after `async with`.
+socketmap. Where mailmaps has views, there is D: it reads lmdb: files that `mailmaps filemaps` has written
+once from the same mailmaps.toml, with the `.queued` file for cleanup(8). Nothing else differs: main.cf, files
+and database are the same, and all mail ends at the same sinks. All is gone after `async with`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -36,6 +37,11 @@ as many cleanup(8) as smtpd(8), so that is below the 100 that PostgreSQL takes."
 
 FILES = "files"
 """The folder of D's files, beside its main.cf."""
+
+TROUBLE = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b", re.IGNORECASE)
+"""Lines of the daemon's log that no healthy one writes."""
+SHOWN = 5
+"""Complaints of each that are shown."""
 
 MASTER_CF = """\
 127.0.0.1:{port} inet n - n - {smtpd_limit} smtpd
@@ -172,6 +178,12 @@ class Instances:
         keys = {table: domain if table.endswith("_domains") else address for table in self.site.tables}
         keys["virtual_alias_maps, for a domain"] = domain
         return "\n".join(f"  {name}: {self._explain(name, key)}" for name, key in keys.items())
+
+    def complaints(self) -> str:
+        """What the daemon and the Postfixes have complained of last."""
+        said = {"mailmaps": [line for line in self.daemon.log().splitlines() if TROUBLE.search(line)]}
+        said |= {name: postfix.complaints() for name, postfix in self.postfixes.items()}
+        return "\n".join(f"  {name}: {line}" for name, lines in said.items() for line in lines[-SHOWN:])
 
     def _explain(self, name: str, key: str) -> str:
         told = self.daemon.explain(name.partition(",")[0], key)

@@ -151,7 +151,9 @@ class _Job:
     def _note(self, differences: Sequence[Difference]) -> None:
         told = self._tally.differences
         for difference in differences:
-            why = self._instances.explain(difference.subject) if len(told) < EXPLAINED else "(not asked why)"
+            why = "(not asked why)"
+            if len(told) < EXPLAINED:
+                why = f"{self._instances.explain(difference.subject)}\n{self._instances.complaints()}"
             told.append(f"{self._instances.site.name}, {self._instances.settings}\n{difference}\n{why}\n")
 
 

@@ -1,4 +1,4 @@
-"""Where the mail of all three Postfixes ends: one LMTP server a transport, told apart by their ports.
+"""Where the mail of all Postfixes ends: one LMTP server a transport, told apart by their ports.
 
 Contract: it announces DSN (RFC 3461), so Postfix says with each recipient which original recipient it comes
 from, and one message can carry many. Who sent what for whom is in `deliveries`:
