@@ -15,6 +15,7 @@ import pytest
 from mailmaps.cli.check import postfix_findings
 from mailmaps.cli.postfix_checks import table_findings
 from mailmaps.config import Settings, parse
+from mailmaps.filemaps.folder import following, is_followed
 from mailmaps.findings import Finding, Level
 
 EXAMPLES = Path(__file__).parent.parent.parent / "postfix"
@@ -66,6 +67,12 @@ class Site:
             (one.level, one.subject.removeprefix("master.cf "), one.text.replace(str(self.files), "FILES"))
             for one in self.findings()
         ]
+
+
+@pytest.fixture(autouse=True)
+def _followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody keeps the files current."""
+    monkeypatch.setattr("mailmaps.cli.postfix_checks.is_followed", lambda _: True)
 
 
 @pytest.fixture
@@ -274,3 +281,11 @@ def test_check_tells_of_it(site: Site) -> None:
     site.edit("-e", "virtual_mailbox_limit=100")
     texts = [one.text for one in postfix_findings(site.settings, site.folder)]
     assert any("virtual_mailbox_limit (100) is less than" in text for text in texts)
+
+
+def test_files_that_nobody_keeps_current(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailmaps.cli.postfix_checks.is_followed", is_followed)
+    [(level, _, text)] = site.told()
+    assert (level, text) == (Level.WARNING, "nobody keeps the files current at this moment")
+    with following(site.files):
+        assert [level for level, _, _ in site.told()] == [Level.OK]

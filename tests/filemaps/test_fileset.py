@@ -341,6 +341,61 @@ def test_at_first_nothing_is_made_of_nothing(guarded: Files) -> None:
     assert guarded.rows(MAILBOXES) == {}
 
 
+def test_while_something_is_withheld_nothing_ends_by_which_it_is_delivered(
+    guarded: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias that should have gone is accepted still; then its target is removed, and expires."""
+    state = many(10)
+    state[ALIASES] |= {f"f{number}@d.test": ("u1@d.test",) for number in range(40)}
+    guarded.bring_up(state)
+    left = many(10)
+    assert guarded.change(left, [f"f{number}@d.test" for number in range(40)]).withheld
+    for table in (ALIASES, MAILBOXES, UIDS, GIDS):
+        del left[table]["u1@d.test"]
+    assert not guarded.change(left, ["u1@d.test"]).withheld
+    _an_hour_later(monkeypatch)
+    guarded.set.expire()
+    guarded.bring_up(left)
+    guarded.set.expire()
+    assert guarded.rows(ALIASES)["f1@d.test"] == "u1@d.test"
+    assert guarded.rows(MAILBOXES + QUEUED)["u1@d.test"] == "u1@d.test/"
+    assert guarded.rows(UIDS)["u1@d.test"] == "5001"
+    guarded.set.close()
+    again = Files(guarded.folder)
+    again.set.expire()
+    assert "u1@d.test" in again.rows(MAILBOXES + QUEUED), "nor after a restart, before all has been read"
+    again.bring_up(left, force=True)
+    assert "f1@d.test" not in again.rows(ALIASES)
+    assert "u1@d.test" not in again.rows(MAILBOXES + QUEUED)
+    again.set.close()
+
+
+def test_after_a_restart_nothing_lingers_in_the_way_either(guarded: Files) -> None:
+    state = many(30)
+    state[ALIASES]["list@d.test"] = ("u1@d.test",)
+    guarded.bring_up(state)
+    del state[ALIASES]["list@d.test"]
+    guarded.change(state, ["list@d.test"])
+    guarded.set.close()
+    fewer = many(10)
+    again = Files(guarded.folder)
+    assert again.bring_up(fewer).withheld
+    assert again.rows(ALIASES + QUEUED)["list@d.test"] == "u1@d.test"
+    fewer[ALIASES]["@d.test"] = ("u1@d.test",)
+    again.change(fewer, ["@d.test"])
+    assert "list@d.test" not in again.rows(ALIASES + QUEUED)
+    again.set.close()
+
+
+def test_few_may_always_go(guarded: Files) -> None:
+    guarded.bring_up(many(3))
+    report = guarded.bring_up(many(1))
+    assert not report.withheld
+    moved = many(1)
+    moved["virtual_mailbox_domains"] = {"e.test": ("virtual:",)}
+    assert not guarded.bring_up(moved).withheld
+
+
 def test_newer_keys_are_left_alone(files: Files) -> None:
     files.bring_up(site("a@d.test", "b@d.test"))
     files.change(site("b@d.test", "c@d.test"), ["a@d.test", "c@d.test"])

@@ -227,6 +227,8 @@ async def test_a_file_that_is_removed_comes_back(
     async with following(settings_of(database.reader_dsn, tmp_path)) as files:
         await files.until(lambda: "lxtreme.nl" in files.rows("virtual_mailbox_domains"))
         (tmp_path / f"{UIDS}.lmdb").unlink()
+        await files.until(lambda: "info@lxtreme.nl" in files.rows(UIDS))  # nothing has changed meanwhile
+        (tmp_path / f"{UIDS}.lmdb").unlink()
         await howto.execute(ACCOUNT, "new", 6000)
         await files.until(lambda: files.rows(UIDS).get("new@lxtreme.nl") == "6000")
         await files.until(lambda: "new@lxtreme.nl" in files.rows(ALIASES))

@@ -19,6 +19,7 @@ from pathlib import Path
 from mailmaps import postconf
 from mailmaps.cli.postfix import FILE_TYPES, OF_VIRTUAL, READERS
 from mailmaps.config import Settings
+from mailmaps.filemaps.folder import is_followed
 from mailmaps.filemaps.targets import QUEUED, listable, targets
 from mailmaps.findings import Finding, Level
 from mailmaps.postconf import Override
@@ -53,9 +54,22 @@ def table_findings(settings: Settings, config_dir: Path) -> list[Finding]:
     findings += _missing(named)
     findings += _abandoned(named, settings)
     findings += _unreadable(readers, files)
+    if named:
+        findings += _unfollowed(Path(settings.filemaps.directory))
     if named and not findings:
         findings.append(Finding(Level.OK, "postfix", "it reads files that are there and fit together"))
     return findings
+
+
+def _unfollowed(folder: Path) -> list[Finding]:
+    """Files that nobody keeps current say what was once."""
+    try:
+        if is_followed(folder):
+            return []
+    except OSError:
+        pass  # nobody ever has, or it is not for us to see
+    remedy = "start mailmaps-filemaps.service, or have cron run `mailmaps filemaps`"
+    return [Finding(Level.WARNING, str(folder), "nobody keeps the files current at this moment", remedy)]
 
 
 def _readers(config_dir: Path) -> list[_Reader]:

@@ -168,7 +168,6 @@ class Filemaps(_Section):
     directory: DirectoryPath = "/var/lib/mailmaps-filemaps"
     type: Literal["lmdb", "cdb"] = "lmdb"
     mode: Mode = "0644"
-    owner: str = ""
     group: str = ""
     compare: Seconds = 3600.0
     linger: SecondsOrOff = 3600.0

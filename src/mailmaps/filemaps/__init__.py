@@ -1,8 +1,8 @@
 """Files that Postfix reads itself: each listable table as `lmdb:` or `cdb:`, made and kept current.
 
-From a change to the file, in order: `following` hears of it, `reading` reads the rows in one transaction,
-`contents` says what the files shall say, `fileset` changes them in the order that loses no mail, `lmdb_file`
-does it under Postfix's locks (and `cdb_file` has postmap(1) make a cdb of it).
+From a change to the file, in order: `service` hears of it, `reading` reads the rows in one transaction,
+`wanted` says what the files shall say (`contents` is the rule), `fileset` changes them in the order that
+loses no mail, `lmdb_file` does it under Postfix's locks (and `maps` has postmap(1) make a cdb of it).
 
 They are not the mirror's files, although those are LMDB too. A mirror knows of keys that answer nothing,
 which in a file of Postfix would be an error (an empty value); it has a row of bookkeeping, which `postmap -s`

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mailmaps.filemaps.targets import ALIASES, GIDS, MAILBOXES, UIDS, FileTable
+from mailmaps.maildirs.box import LONGEST_NAME, LONGEST_PATH
 from mailmaps.maps.address import fold
 from mailmaps.maps.row_bytes import LONGEST_KEY, pack, unpack
 from mailmaps.maps.search import Rules
@@ -36,10 +37,6 @@ _NUMBER = re.compile(r"[0-9]+")
 # uid_t and gid_t; the largest of all means "none" to safe_open() (src/virtual/mailbox.c).
 _LARGEST_ID = (1 << 32) - 2
 _DIGITS = len(str(_LARGEST_ID))
-
-# PATH_MAX is 4096 with its NUL; a message's own name comes after the mailbox (src/virtual/maildir.c).
-_LONGEST_PATH = 3800
-_LONGEST_NAME = 255
 
 # A local part and a label that nobody has.
 _SOMEBODY = "mailmaps-asks"
@@ -162,7 +159,7 @@ def mailbox_problem(values: tuple[str, ...]) -> str:
         return "its mailbox leads upwards (..)"
     if not any(names):
         return "its mailbox is virtual_mailbox_base itself"
-    if sum(map(len, names)) + len(names) > _LONGEST_PATH or max(map(len, names)) > _LONGEST_NAME:
+    if sum(map(len, names)) + len(names) > LONGEST_PATH or max(map(len, names)) > LONGEST_NAME:
         return "its mailbox has too long a name"
     return ""
 

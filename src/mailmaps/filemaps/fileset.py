@@ -87,6 +87,9 @@ class FileSet:
                 if settings.filemaps.type == CDB
                 else LmdbMap(path, access, postmap)
             )
+        # What smtpd(8) accepts may be more than the database has. Until that has been looked at, or forced,
+        # nothing ends by which it is delivered.
+        self._withholds = True
         self._lingering = {one.name: Lingering() for one in self._targets if one.lingers}
         for name, since in lingering.load(self.folder / _REMOVED).items():
             if name in self._lingering:
@@ -121,6 +124,10 @@ class FileSet:
         """How many keys are still in files although they have been removed."""
         return sum(len(one) for name, one in self._lingering.items() if name.endswith(QUEUED))
 
+    def is_complete(self) -> bool:
+        """Whether all files are there."""
+        return all(file.path.exists() for file in self._files.values())
+
     def leads_to(self, key: str, target: str) -> Iterable[str]:
         """The keys that Postfix asks for a target of virtual_alias_maps, of this key."""
         return self._contents.leads_to(key, target)
@@ -138,6 +145,7 @@ class FileSet:
             report = Report()
             if not force:
                 report.withheld = self._excess(plans)
+            self._withholds = bool(report.withheld)
             if report.withheld and not all(plan.exists for plan in plans):
                 return report  # there is nothing to which the rest could be added
             for plan in plans:
@@ -168,6 +176,7 @@ class FileSet:
             wanted = self._wanted.of_keys(rows, asked, lambda table, some: self._present(table, some))
             plans = [self._plan_of_keys(one, wanted[one.name]) for one in self._targets if one.name in wanted]
             report = Report(withheld=self._excess(plans))
+            self._withholds = self._withholds or bool(report.withheld)
             for plan in plans:
                 self._make_boxes(plan)
                 self._set(plan, report)
@@ -189,6 +198,8 @@ class FileSet:
         """What has lingered for long enough; uids and gids linger for as long as their mailboxes."""
         before = time.time() - self._settings.linger
         queued = {name: one for name, one in self._lingering.items() if name.endswith(QUEUED)}
+        if self._withholds:
+            return {name: set() for name in queued}
         return {
             name: set(one.before(before) if self._settings.linger else one) for name, one in queued.items()
         }

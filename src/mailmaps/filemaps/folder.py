@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import grp
 import os
-import pwd
 import stat
 import time
 from collections.abc import Iterator
@@ -30,27 +29,25 @@ def prepare(settings: Filemaps) -> Access:
     path = Path(settings.directory)
     make(path)
     status = path.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise FolderError(
+            f"filemaps.directory: {path} belongs to uid {status.st_uid}, who could put other files there"
+        )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         # Who can write the uids decides as whom mail is delivered.
         raise FolderError(f"filemaps.directory: others may write to {path}; run `chmod go-w {path}`")
-    return Access(int(settings.mode, 8), _uid(settings.owner), _gid(settings.group))
+    return Access(int(settings.mode, 8), os.geteuid(), _gid(settings.group))
 
 
 def make(path: Path) -> None:
     """Make the directory, if it is not there, so that Postfix may pass. Raises `FolderError`."""
     try:
-        if not path.is_dir():
-            path.mkdir(parents=True)
-            path.chmod(0o755)  # whatever the umask is
+        for folder in (*reversed(path.parents), path):
+            if not folder.is_dir():
+                folder.mkdir()
+                folder.chmod(0o755)  # whatever the umask is
     except OSError as error:
         raise FolderError(f"filemaps.directory: {path}: {error.strerror}") from None
-
-
-def _uid(owner: str) -> int:
-    try:
-        return pwd.getpwnam(owner).pw_uid if owner else os.geteuid()
-    except KeyError:
-        raise FolderError(f"filemaps.owner: there is no user {owner}") from None
 
 
 def _gid(group: str) -> int:
@@ -122,3 +119,12 @@ def is_forced(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def is_followed(path: Path) -> bool:
+    """Whether a process has the files follow the database, or is bringing them up to date. Raises OSError."""
+    fd = os.open(path / ".following", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return not _try(fd)
+    finally:
+        os.close(fd)

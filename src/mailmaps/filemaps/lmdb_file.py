@@ -132,9 +132,9 @@ class LmdbFile:
         try:
             with writing(self._fd):
                 write(self._env, apply)
-        except DiskTrouble:
+        except DiskTrouble as error:
             self.close()  # it may be of no use any more
-            raise
+            raise DiskTrouble(f"{self.path}: {error}") from error
         return []
 
     @contextmanager

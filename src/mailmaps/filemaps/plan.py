@@ -14,6 +14,9 @@ MOST_IN_PLACE = 100_000
 # Keys that may always go, if that is not more than half of them.
 FEW = 20
 
+# Keys that may always go, if any are left or others come instead.
+VERY_FEW = 5
+
 # With these empty, all mail would be refused; so they are not even made empty.
 _ESSENTIAL = ("virtual_mailbox_domains", MAILBOXES)
 
@@ -71,7 +74,7 @@ class Plan:
             return f"{name}: would be empty" if name in _ESSENTIAL and not self.wanted else ""
         if gone and gone >= rows and not self.added:
             return f"{name}: all of its {rows} keys would go"
-        if gone > max(min(FEW, rows / 2), most_removed * rows):
+        if gone > max(VERY_FEW, min(FEW, rows / 2), most_removed * rows):
             return f"{name}: {gone} of its {rows} keys would go"
         return ""
 

@@ -227,6 +227,7 @@ class Service:
         """A whole reading that begins from now on finds whatever these keys have."""
         self._is_due.set()
         self._is_void = True
+        self._may_at = 0.0
 
     async def _change(self, rows: ClosedRows) -> None:
         report = await self._in_thread(partial(self._files.change, rows.found, rows.keys))
@@ -258,14 +259,17 @@ class Service:
     async def _read_now(self) -> None:
         began = asyncio.get_running_loop().time()
         force = self._forced.is_set()
+        is_done = False
         try:
-            await self._bring_up(force=force)
+            is_done = await self._bring_up(force=force)
         finally:
             newer, self._newer = self._newer or {}, None
             if not self._is_void:
                 for group, keys in newer.items():  # older rows may have been taken over for them
                     self._keys.setdefault(group, set()).update(keys)
                     self._has_keys.set()
+        if not is_done:
+            return
         if force:
             self._forced.clear()
         for name in await self._in_thread(lambda: self._files.rows):
@@ -276,7 +280,8 @@ class Service:
         is_followed = not any(one.problem for one in self._watches.values())
         self._may_at = now + (SHARE if is_followed else UNFOLLOWED_SHARE) * (now - began)
 
-    async def _bring_up(self, *, force: bool) -> None:
+    async def _bring_up(self, *, force: bool) -> bool:
+        """Whether that is done; else another reading is due."""
         loop = asyncio.get_running_loop()
         connection = await self._connect()
         try:
@@ -287,14 +292,14 @@ class Service:
                 if not was_deaf or self._newer or self._changes.trouble is None:
                     await self._all_is_heard(loop.time())
                 if self._is_void:
-                    return
+                    return False
                 newer = {key for keys in self._newer.values() for key in keys}
                 report = await self._in_thread(partial(self._files.bring_up, rows, newer=newer, force=force))
         finally:
             connection.terminate()
-        if not report.withheld:
-            self._withheld.clear()
+        self._withheld.clear()
         self._tell(report)
+        return True
 
     async def _all_is_heard(self, moment: float) -> None:
         """Wait until what was committed before `moment` has been notified, and taken over."""
@@ -316,6 +321,9 @@ class Service:
             await asyncio.sleep(TICK)
             if is_forced(self._files.folder):
                 self._forced.set()
+                self._is_due.set()
+            if self._may_at and not self._files.is_complete():
+                log.error("%s: a file has gone", self._files.folder)
                 self._is_due.set()
             self._tell(await self._in_thread(self._files.expire), logging.DEBUG)
         await self._in_thread(self._files.save)

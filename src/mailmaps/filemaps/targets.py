@@ -89,6 +89,8 @@ def listable(settings: Settings) -> list[FileTable]:
 
 def why_not(settings: Settings, name: str) -> str:
     """Why a table cannot be a file; empty if it can."""
+    if name.endswith(QUEUED):
+        return f"a table that is a file must not be called ...{QUEUED}"
     parameter = settings.tables[name].parameter
     first = next(one for one, table in settings.tables.items() if table.parameter == parameter)
     if parameter in _ROLES and name != first:
