@@ -322,7 +322,7 @@ class Service:
             if is_forced(self._files.folder):
                 self._forced.set()
                 self._is_due.set()
-            if self._may_at and not self._files.is_complete():
+            if self._may_at and not self._is_due.is_set() and not self._files.is_complete():
                 log.error("%s: a file has gone", self._files.folder)
                 self._is_due.set()
             self._tell(await self._in_thread(self._files.expire), logging.DEBUG)
