@@ -64,6 +64,7 @@ def test_trouble_is_not_taken_for_lost_keys(
 
 def test_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("mailmaps.filemaps.postmap.SBIN", ())
     with pytest.raises(PostmapError, match=r"not installed here \(Debian: postfix"):
         Postmap(tmp_path).differing("lmdb:/x", lambda: ROWS.items())
     with pytest.raises(PostmapError, match="not installed"):
@@ -177,3 +178,10 @@ class TestReal:
         subprocess.run(["postmap", "-i", name], input=b"aa@ex.test v\n", check=True, timeout=20)
         rows = {b"aa@ex.test": b"v", b"b@ex.test": b"2", b"c@ex.test": b"3"}
         assert Postmap(tmp_path).differing(name, rows.items) == [b"b@ex.test", b"c@ex.test"]
+
+
+def test_it_is_found_in_sbin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's cron does not look there."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PostmapError, match="fatal: open database"):
+        Postmap(tmp_path).differing(f"lmdb:{tmp_path}/none", lambda: [(b"a", b"b")])

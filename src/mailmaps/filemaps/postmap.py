@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,9 @@ from typing import IO
 
 # Seconds that postmap may take for a file; a million keys take a few.
 LIMIT = 600.0
+
+# On root's PATH, but not on that of everybody's cron.
+SBIN = ("/usr/sbin", "/sbin")
 
 Rows = Callable[[], Iterable[tuple[bytes, bytes]]]
 
@@ -27,12 +29,7 @@ class Postmap:
 
     def __init__(self, config_directory: Path) -> None:
         has_settings = (config_directory / "main.cf").exists()
-        # It is in sbin, which is on root's PATH, but not on that of everybody's cron.
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-        self._words = [
-            shutil.which("postmap", path=path) or "postmap",
-            *(["-c", str(config_directory)] if has_settings else []),
-        ]
+        self._words = ["postmap", *(["-c", str(config_directory)] if has_settings else [])]
 
     def differing(self, table: str, rows: Rows) -> list[bytes]:
         """The keys to which `table` ("lmdb:/path") does not answer with their values; all others do.
@@ -70,7 +67,9 @@ class Postmap:
         self, words: list[str], *, stdin: IO[bytes] | int, stdout: int, stderr: IO[bytes]
     ) -> Iterator[subprocess.Popen[bytes]]:
         try:
-            process = subprocess.Popen([*self._words, *words], stdin=stdin, stdout=stdout, stderr=stderr)
+            process = subprocess.Popen(
+                [*self._words, *words], stdin=stdin, stdout=stdout, stderr=stderr, env=_environment()
+            )
         except FileNotFoundError:
             raise PostmapError(
                 "postmap is not installed here (Debian: postfix, postfix-lmdb, postfix-cdb)"
@@ -82,6 +81,10 @@ class Postmap:
                 yield process
         finally:
             limit.cancel()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN])}
 
 
 def _differing(lines: IO[bytes], rows: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
