@@ -214,6 +214,7 @@ class Churn:
 
     async def check(self) -> None:
         """Nothing bounced, and every accepted message is where it belongs, once."""
+        print(f"{self.made} made, {self.removed} removed, {len(self.accepted)} accepted, {self.refused}")  # noqa: T201
         await self.site.postfix.drained(120.0)
         assert self.site.bounces() == []
         probes = self.site.probes()
