@@ -29,6 +29,7 @@ from mailmaps.demo.postgres import EmbeddedPostgres
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 TEMPLATE = "mailmaps_template"
 READER_PASSWORD = "a-reader"
+AUTH_PASSWORD = "an-authenticator"
 _NUMBER = count()
 
 
@@ -87,6 +88,11 @@ class Database:
         """The DSN of `mailreader`."""
         return self.postgres.dsn(self.name, "mailreader", READER_PASSWORD)
 
+    @property
+    def auth_dsn(self) -> str:
+        """The DSN of `mailauth`."""
+        return self.postgres.dsn(self.name, "mailauth", AUTH_PASSWORD)
+
     @asynccontextmanager
     async def connect(self, dsn: str | None = None) -> AsyncIterator[Connection]:
         """Another connection, by default as the owner."""
@@ -99,9 +105,10 @@ class Database:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The session's server, with the role `mailreader`. Its directory is closed to others (mode 0700)."""
+    """The session's server, with the roles. Its directory is closed to others (mode 0700)."""
     with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), fsync=False) as server:
-        asyncio.run(_execute(server.dsn(), f"CREATE ROLE mailreader LOGIN PASSWORD '{READER_PASSWORD}'"))
+        for role, password in (("mailreader", READER_PASSWORD), ("mailauth", AUTH_PASSWORD)):
+            asyncio.run(_execute(server.dsn(), f"CREATE ROLE {role} LOGIN PASSWORD '{password}'"))
         yield server
 
 

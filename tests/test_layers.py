@@ -17,12 +17,13 @@ SOURCE = Path(__file__).parent.parent / "src"
 LAYERS = (
     ("mailmaps.cli", "mailmaps.__main__"),
     ("mailmaps.demo", "mailmaps.daemon", "mailmaps.migration", "mailmaps.filemaps", "mailmaps.maildirs"),
-    ("mailmaps.tableset", "mailmaps.reloading"),
-    ("mailmaps.connection", "mailmaps.control", "mailmaps.listeners", "mailmaps.client", "mailmaps.database",
+    ("mailmaps.tableset", "mailmaps.reloading", "mailmaps.logins"),
+    ("mailmaps.connection", "mailmaps.login_connection", "mailmaps.control", "mailmaps.listeners",
+     "mailmaps.client", "mailmaps.database",
      "mailmaps.mirrors", "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
     ("mailmaps.config",),
-    ("mailmaps.maps.lookup",),
-    ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings"),
+    ("mailmaps.maps.lookup", "mailmaps.auth"),
+    ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings", "mailmaps.auth.attempt"),
     ("mailmaps",),
 )  # fmt: skip
 
@@ -33,6 +34,10 @@ OWNERS = {
     "uvloop": ("mailmaps.cli",),
     "click": ("mailmaps.cli",),
     "pydantic": ("mailmaps.config",),
+    "pam": ("mailmaps.auth.pam",),
+    "passlib": ("mailmaps.auth.passwords",),
+    "argon2": ("mailmaps.auth.passwords",),
+    "bcrypt": ("mailmaps.auth.passwords",),
 }
 
 

@@ -24,11 +24,17 @@ from mailmaps.config.settings import Settings, Unix, split_inet
 from mailmaps.connection import Connection, Trust
 from mailmaps.control import CommandError, ControlConnection
 from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
+from mailmaps.login_connection import LoginConnection
+from mailmaps.logins import Logins
 from mailmaps.maps.answer import Found, NotFound
 from mailmaps.maps.lookup import Table
 from mailmaps.maps.memo import Memo
 from mailmaps.protocols import tcp_table
+from mailmaps.protocols.asked import LoginCodec
+from mailmaps.protocols.dovecot_auth import DovecotAuth
+from mailmaps.protocols.login import LoginLines
 from mailmaps.protocols.request import Codec
+from mailmaps.protocols.saslauthd import Saslauthd
 from mailmaps.protocols.socketmap import Socketmap
 from mailmaps.reloading import Reloader
 from mailmaps.tableset import TableSet
@@ -52,8 +58,9 @@ class Daemon:
     """One running mailmaps."""
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
-        """`reread` gives the settings anew for a reload. Raises `SettingsError` for a bad `.cf` file."""
+        """`reread` gives the settings anew for a reload. Raises `SettingsError`."""
         self._settings = settings
+        self._logins = Logins(settings) if settings.has_logins else None
         self._reread = reread
         self._set = TableSet(settings)
         self._tables: dict[str, Table] = {}  # one for all connections; a reload changes what is in it
@@ -64,7 +71,7 @@ class Daemon:
         self._reloader = Reloader(self._make_set, self._change_over)
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
         self._room: Room | None = None  # there from start() on
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection | LoginConnection] = set()
         self._all_closed: asyncio.Event | None = None  # set up by stop(), which waits for it
 
     def bind(self) -> None:
@@ -79,13 +86,32 @@ class Daemon:
         if self._settings.socketmap.unix:
             sock = _bind_unix(self._settings.socketmap)
             self._sockets.append((sock, partial(self._connection, ALL_TABLES, Socketmap)))
+        self._bind_logins()
         if self._settings.control.unix:
             commands = {"explain": self._explain, "status": self._status, "reload": self._reload}
             sock = _bind_unix(self._settings.control)
             self._sockets.append((sock, partial(ControlConnection, commands)))
 
+    def _bind_logins(self) -> None:
+        doors: tuple[tuple[Unix, Callable[[], LoginCodec]], ...] = (
+            (self._settings.login, LoginLines),
+            (self._settings.dovecot_auth, DovecotAuth),
+            (self._settings.saslauthd, Saslauthd),
+        )
+        for door, codec in doors:
+            if door.unix:
+                self._sockets.append((_bind_unix(door), partial(self._login_connection, codec)))
+        if inet := self._settings.dovecot_auth.inet:
+            log.warning(
+                "dovecot_auth.inet: passwords come to %s in the clear; better use a unix socket", inet
+            )
+            sock = bind_inet(*split_inet(inet))
+            self._sockets.append((sock, partial(self._login_connection, DovecotAuth)))
+
     async def start(self) -> None:
         """Connect, read the held tables if the database lets us, and begin to accept."""
+        if self._logins is not None:
+            self._logins.start()
         for problem in await self._set.start(PATIENCE):
             log.error("%s", problem)
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
@@ -116,6 +142,8 @@ class Daemon:
                 connection.cut()
             await asyncio.sleep(LAST_READ)
         await self._reloader.stop()
+        if self._logins is not None:
+            await self._logins.close()
         await self._set.close()
         log.info("stopped")
 
@@ -152,7 +180,7 @@ class Daemon:
         ]
         found += [
             f"[{name}] takes a restart"
-            for name in ("listen", "socketmap", "control")
+            for name in ("listen", "socketmap", "control", "auth", "login", "dovecot_auth", "saslauthd")
             if getattr(settings, name) != getattr(self._settings, name)
         ]
         ours = self._settings
@@ -191,7 +219,13 @@ class Daemon:
         self._connections.add(connection)
         return connection
 
-    def _closed(self, connection: Connection) -> None:
+    def _login_connection(self, codec: Callable[[], LoginCodec]) -> LoginConnection:
+        assert self._logins is not None  # or no door was bound
+        connection = LoginConnection(codec(), self._logins.service.answer, self._closed)
+        self._connections.add(connection)
+        return connection
+
+    def _closed(self, connection: Connection | LoginConnection) -> None:
         self._connections.discard(connection)
         self._check_all_closed()
 
@@ -227,7 +261,8 @@ class Daemon:
         }
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"connections": len(self._connections), **self._set.state}
+        logins = {} if self._logins is None else {"logins": self._logins.state}
+        return {"connections": len(self._connections), **self._set.state, **logins}
 
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
         return asdict(await asyncio.shield(self._reloader.ask()))  # whoever asked may hang up

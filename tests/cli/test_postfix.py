@@ -310,3 +310,18 @@ def test_a_database_that_is_away_is_an_error_of_check(tmp_path: Path) -> None:
     assert code == 2
     assert "error   database: 127.0.0.1:1: " in output
     assert "secret" not in output
+
+
+@pytest.mark.parametrize(
+    ("door", "path"),
+    [
+        ('unix = "/var/spool/postfix/mailmaps/auth"', "mailmaps/auth"),
+        ('unix = "/run/mailmaps/auth"', "/run/mailmaps/auth"),
+        ('inet = "127.0.0.1:17040"', "inet:127.0.0.1:17040"),
+    ],
+)
+def test_the_options_of_submission_name_the_auth_socket(door: str, path: str) -> None:
+    lines = main_cf(parse(f"[dovecot_auth]\n{door}\n"), "tcp")
+    assert lines[-1] == f"#   postconf -P 'submission/inet/smtpd_sasl_path={path}'"
+    assert ("must not be chrooted" in lines[-4]) == path.startswith("/")
+    assert not any("sasl" in line for line in main_cf(parse(""), "tcp"))

@@ -140,7 +140,11 @@ def test_network_tables_for_virtual_do_not_matter_when_dovecot_delivers(site: Si
 @pytest.mark.parametrize(
     ("where", "setting", "services"),
     [
-        ("-e", "virtual_mailbox_maps=tcp:127.0.0.1:17014", ["smtp/inet", "submission/inet"]),
+        (
+            "-e",
+            "virtual_mailbox_maps=tcp:127.0.0.1:17014",
+            ["smtp/inet", "submission/inet", "submissions/inet"],
+        ),
         ("-P", "smtp/inet/virtual_mailbox_maps=socketmap:inet:127.0.0.1:17020:x", ["smtp/inet"]),
         ("-P", "submission/inet/virtual_alias_maps=tcp:127.0.0.1:17013", ["submission/inet"]),
         ("-P", "cleanup/unix/virtual_alias_maps=tcp:127.0.0.1:17013", ["cleanup/unix"]),
@@ -171,6 +175,7 @@ def test_two_doors_for_aliases_in_front_of_dovecot(lmtp_site: Site) -> None:
     assert [(level, subject) for level, subject, _ in told] == [
         (Level.ERROR, "smtp/inet"),
         (Level.ERROR, "submission/inet"),
+        (Level.ERROR, "submissions/inet"),
     ]
     assert "cleanup(8) finds aliases in files" in told[0][2]
 
@@ -209,6 +214,7 @@ def test_smtpd_must_not_accept_what_was_removed(site: Site) -> None:
     assert [(level, subject) for level, subject, _ in told] == [
         (Level.ERROR, "smtp/inet"),
         (Level.ERROR, "submission/inet"),
+        (Level.ERROR, "submissions/inet"),
     ]
     assert "mail for a mailbox that was removed is accepted, and may bounce" in told[0][2]
 

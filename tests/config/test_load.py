@@ -11,6 +11,7 @@ from mailmaps.config.dsn import each_host
 from mailmaps.config.edit import set_values
 from mailmaps.config.locate import line_of
 from mailmaps.config.secrets import ENVIRONMENT, database_password
+from mailmaps.database.connect import auth_database, find_password
 
 
 def problems(text: str) -> list[str]:
@@ -166,3 +167,56 @@ def test_passwords_are_found_and_not_shown(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_dsn_is_not_in_the_repr_of_the_settings() -> None:
     assert "s3cret" not in repr(parse('[database]\ndsn = "postgresql://u:s3cret@127.0.0.1/mail"'))
+
+
+@pytest.mark.parametrize("section", ["login", "dovecot_auth", "saslauthd"])
+@pytest.mark.parametrize("mode", ["0666", "0662", "777"])
+def test_nobody_may_leave_a_login_socket_open_to_everybody(section: str, mode: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{section}: mode lets everybody connect"):
+        parse(f'[{section}]\nmode = "{mode}"\n')
+    assert parse(f'[{section}]\nmode = "0660"\n').has_logins is False
+    assert parse(f'[{section}]\nunix = "/run/x"\n').has_logins
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('backend = "ldap"', "auth.backend"),
+        ('source = "pgsql:/etc/x.cf"', "not a source of logins"),
+        ("names = []", "auth.names"),
+        ('names = ["uid"]', "auth.names"),
+        ('default_scheme = "ROT13"', "not a scheme of password hashes"),
+        ('default_scheme = "plain"', "counts with allow_plain"),
+        ('home_base = "homes"', "a directory needs an absolute path"),
+        ('pam_service = "../../etc/passwd"', "not the name of a file in /etc/pam.d"),
+        ('shared_clients = ["192.0.2.1/24"]', "not a network"),
+        ("threads = -1", "auth.threads"),
+    ],
+)
+def test_settings_of_logins_that_make_no_sense(line: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem) as error:
+        parse(f"[auth]\n{line}\n")
+    assert "mailmaps.toml:" in str(error.value)
+
+
+def test_settings_of_logins_that_do() -> None:
+    auth = parse('[auth]\ndefault_scheme = "ssha256.hex"\nnames = ["address"]\n').auth
+    assert (auth.default_scheme, auth.names) == ("ssha256.hex", ["address"])
+    assert parse('[auth]\ndefault_scheme = "PLAIN"\nallow_plain = true\n').auth.allow_plain
+
+
+def test_the_password_of_auth_dsn_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "database-password").write_text("of-the-reader\n")
+    (tmp_path / "auth-database-password").write_text("of-the-authenticator\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    same = parse("").database
+    assert auth_database(same) is same
+    other = auth_database(parse('[database]\nauth_dsn = "postgresql://mailauth@127.0.0.1/mail"').database)
+    assert other.dsn == "postgresql://mailauth@127.0.0.1/mail"
+    found = [find_password(one) for one in (same, other)]
+    assert [one.reveal() for one in found if one] == ["of-the-reader", "of-the-authenticator"]
+    (tmp_path / "file").write_text("of-the-file\n")
+    text = '[database]\nauth_dsn = "postgresql://mailauth@127.0.0.1/mail"\n'
+    secret = find_password(auth_database(parse(f'{text}auth_password_file = "{tmp_path}/file"').database))
+    assert secret is not None
+    assert secret.reveal() == "of-the-file"

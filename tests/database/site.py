@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from tests.conftest import Database
 
+from mailmaps.database.migrations import Site, create
+from mailmaps.database.sql_files import migrations
 from mailmaps.demo.data import HOWTO as HOWTO_ROWS
 from mailmaps.demo.launcher import programs
 
@@ -35,6 +38,18 @@ async def make_howto(database: Database) -> None:
     """Make the how-to's database in an empty one, word for word."""
     await database.connection.execute(HOWTO_TABLES)
     await database.connection.execute(HOWTO_ROWS)
+
+
+async def make_older(database: Database, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """Make the schema as mailmaps made it when this version was the newest; `active` counts."""
+
+    async def finish(*_: object) -> None:
+        await database.connection.execute("UPDATE mailmaps.settings SET honour_active = true")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mailmaps.database.migrations.migrations", lambda: migrations()[:version])
+        patch.setattr("mailmaps.database.migrations._finish", finish)
+        await create(database.connection, Site(), lambda _: None)
 
 
 async def answers(database: Database) -> dict[str, list[str]]:

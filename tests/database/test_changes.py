@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 from tests.conftest import Connection, Database
+from tests.database.site import make_older
 
-from mailmaps.database.migrations import Site, create, upgrade
-from mailmaps.database.sql_files import migrations
+from mailmaps.database.migrations import Site, upgrade
 
 ROWS = """
 INSERT INTO domains (gid, domain) VALUES (1, 'a.test'), (2, 'b.test');
@@ -33,7 +33,7 @@ INSERT INTO mailmaps.relay_recipients VALUES ('X@r.test');
 """
 EMPTY = """
 TRUNCATE domains, user_accounts, user_addresses, mailmaps.forwards, mailmaps.domain_aliases, mailmaps.relays,
-   mailmaps.relay_recipients;
+   mailmaps.relay_recipients, mailmaps.rights;
 UPDATE mailmaps.settings SET honour_active = true;
 """
 # Whoever depends on anna's mailbox.
@@ -277,13 +277,11 @@ async def test_a_role_with_rights_on_the_tables_alone_can_write(heard: Heard) ->
     assert told == {"addresses": {"eve@a.test", "e2@a.test", "team@a.test", "all@a.test"}, "domains": None}
 
 
+@pytest.mark.parametrize("version", [9, 10])
 async def test_an_older_schema_gets_it_by_the_upgrade(
-    empty_database: Database, monkeypatch: pytest.MonkeyPatch
+    empty_database: Database, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("mailmaps.database.migrations.migrations", lambda: migrations()[:9])
-        patch.setattr("mailmaps.database.migrations.grants", lambda: "SELECT 1")
-        await create(empty_database.connection, Site(recipient_delimiter="+"), lambda _: None)
+    await make_older(empty_database, monkeypatch, version)
     found = Heard(empty_database.connection)
     await empty_database.connection.execute(ROWS)
     await upgrade(empty_database.connection, Site(recipient_delimiter="+"), lambda _: None)

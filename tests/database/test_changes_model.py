@@ -40,7 +40,15 @@ DOMAINS = ("a.test", "b.test", "c.test")
 LOCALS = ("x", "x", "x+e", "y", '"p q"', '"p q+e"', '"x+ e"', "y-e+f", "owner-x")
 ADDRESSES = [f"{local}@{domain}" for domain in DOMAINS for local in LOCALS]
 CATCH_ALLS = [f"@{domain}" for domain in DOMAINS]
-USERNAMES = ("u0", "u1", "u2")
+# Behind saslauthd `x` may log in as x@a.test, which others have as address or username.
+USERNAMES = ("u0", "u1", "x", "X", "x@a.test", "x@d.test")
+# login_realm, login_addresses
+SPELLINGS = {
+    "plain": ("", False),
+    "realm": ("a.test", False),
+    "spelt": ("A.test", True),
+    "alias": ("d.test", True),
+}
 
 domains = st.sampled_from([*DOMAINS, "c.test", "C.test", ".sub.test"])
 alias_domains = st.sampled_from([*DOMAINS, "d.test", "out.test"])
@@ -106,6 +114,14 @@ LISTED = [
     statement("UPDATE user_addresses SET username = $2 WHERE [user_addresses]", places, usernames),
     statement("UPDATE user_addresses SET alias = $2 WHERE [user_addresses]", places, listed),
 ]
+RIGHTS = [
+    *[statement("INSERT INTO mailmaps.rights (username, receive) VALUES ($1, $2)", usernames, st.booleans())]
+    * 2,
+    statement("UPDATE mailmaps.rights SET receive = NOT receive WHERE [mailmaps.rights]", places),
+    statement("UPDATE mailmaps.rights SET username = $2 WHERE [mailmaps.rights]", places, usernames),
+    statement("UPDATE mailmaps.rights SET imap = NOT imap"),
+    statement("DELETE FROM mailmaps.rights WHERE [mailmaps.rights]", places),
+]
 FORWARDS = [
     *[insert_forward] * 4,
     *[statement("DELETE FROM mailmaps.forwards WHERE [mailmaps.forwards]", places)] * 3,
@@ -134,15 +150,18 @@ OTHERS = [
         "UPDATE mailmaps.settings SET recipient_delimiter = $1", st.sampled_from(["+", "-", "+-", "", "é"])
     ),
     statement("UPDATE mailmaps.settings SET honour_active = NOT honour_active"),
+    statement("UPDATE mailmaps.settings SET login_addresses = NOT login_addresses"),
+    statement("UPDATE mailmaps.settings SET login_realm = $1", st.sampled_from(["", "b.test"])),
+    statement("TRUNCATE mailmaps.rights"),
     statement("TRUNCATE mailmaps.forwards"),
     statement("TRUNCATE user_addresses"),
     statement("TRUNCATE mailmaps.domain_aliases, mailmaps.relays, mailmaps.relay_recipients"),
     statement("TRUNCATE domains CASCADE"),
 ]
 # (st.one_of would forget the weights.)
-statements = st.sampled_from([*ACCOUNTS * 6, *LISTED * 6, *FORWARDS * 6, *ALL_DOMAINS * 4, *OTHERS]).flatmap(
-    lambda chosen: chosen
-)
+statements = st.sampled_from(
+    [*ACCOUNTS * 6, *LISTED * 6, *RIGHTS * 4, *FORWARDS * 6, *ALL_DOMAINS * 4, *OTHERS]
+).flatmap(lambda chosen: chosen)
 transactions = st.lists(statements, min_size=1, max_size=3)
 # A world to begin with: written by statements too, of which some are refused.
 worlds = st.tuples(
@@ -154,8 +173,9 @@ worlds = st.tuples(
 
 START = """
 TRUNCATE domains, user_accounts, user_addresses, mailmaps.forwards, mailmaps.domain_aliases,
-   mailmaps.domain_alias_keys, mailmaps.relays, mailmaps.relay_recipients;
-UPDATE mailmaps.settings SET recipient_delimiter = '+', honour_active = true;
+   mailmaps.domain_alias_keys, mailmaps.relays, mailmaps.relay_recipients, mailmaps.rights;
+UPDATE mailmaps.settings SET recipient_delimiter = '+', honour_active = true, login_realm = '{realm}',
+   login_addresses = {addresses};
 INSERT INTO domains (gid, domain) VALUES (1, 'a.test'), (2, 'b.test'), (100, 'base.test');
 """
 EVERYTHING = " UNION ALL ".join(
@@ -174,13 +194,14 @@ Rows = dict[tuple[str, str], list[str]]
 class Mirror:
     """All nine views, kept by notifications alone."""
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], start: str) -> None:
         self.connection = connection
+        self._start = start
         self.rows: Rows = {}
         self.heard: list[str] = []
 
     async def start(self) -> None:
-        await self.connection.execute(START)
+        await self.connection.execute(self._start)
         self.rows = await self.read(EVERYTHING)
         self.heard.clear()
 
@@ -218,10 +239,15 @@ class Mirror:
 
 
 @pytest.mark.parametrize("limit", [500, 3])
-def test_what_is_notified_is_all_that_changed(postgres: EmbeddedPostgres, template: str, limit: int) -> None:
-    name = f"changes_model_{limit}"
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_what_is_notified_is_all_that_changed(
+    postgres: EmbeddedPostgres, template: str, spelling: str, limit: int
+) -> None:
+    name = f"changes_model_{spelling}_{limit}"
+    realm, addresses = SPELLINGS[spelling]
+    start = START.format(realm=realm, addresses=addresses)
     with asyncio.Runner() as runner:
-        mirror = runner.run(_open(postgres, template, name, limit))
+        mirror = runner.run(_open(postgres, template, name, limit, start))
 
         async def follow(sequence: list[list[Statement]]) -> None:
             await mirror.start()
@@ -248,7 +274,7 @@ def test_what_is_notified_is_all_that_changed(postgres: EmbeddedPostgres, templa
             runner.run(_close(postgres, mirror, name))
 
 
-async def _open(postgres: EmbeddedPostgres, template: str, name: str, limit: int) -> Mirror:
+async def _open(postgres: EmbeddedPostgres, template: str, name: str, limit: int, start: str) -> Mirror:
     admin = await asyncpg.connect(postgres.dsn())
     await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     await admin.close()
@@ -258,7 +284,7 @@ async def _open(postgres: EmbeddedPostgres, template: str, name: str, limit: int
     await connection.execute(
         f"CREATE OR REPLACE FUNCTION mailmaps.most_keys() RETURNS integer IMMUTABLE RETURN {limit}"
     )
-    mirror = Mirror(connection)
+    mirror = Mirror(connection, start)
     await connection.add_listener("mailmaps", lambda _, __, ___, payload: mirror.heard.append(str(payload)))
     return mirror
 

@@ -14,7 +14,13 @@ from mailmaps.database.preflight import SchemaError, State
 from mailmaps.demo.data import HOWTO as HOWTO_ROWS
 from mailmaps.demo.postgres import EmbeddedPostgres
 
-SITE = Site(recipient_delimiter="+-", owner_request_special=False, double_bounce_sender="bouncer")
+SITE = Site(
+    recipient_delimiter="+-",
+    owner_request_special=False,
+    double_bounce_sender="bouncer",
+    login_realm="lxtreme.nl",
+    login_addresses=True,
+)
 
 
 def quiet(_: str) -> None:
@@ -81,6 +87,8 @@ async def test_settings_are_written_each_time(database: Database) -> None:
         "recipient_delimiter": "+-",
         "owner_request_special": False,
         "double_bounce_sender": "bouncer",
+        "login_realm": "lxtreme.nl",
+        "login_addresses": True,
     }
 
 

@@ -87,6 +87,7 @@ async def test_the_builtin_views_are_watched(database: Database) -> None:
     assert watches["mailmaps.virtual_mailbox_maps"].relations == {
         "public.user_accounts",
         "public.user_addresses",
+        "mailmaps.rights",
         "mailmaps.settings",
     }
 

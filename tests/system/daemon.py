@@ -48,11 +48,14 @@ class Daemon:
         settings: Mapping[str, Mapping[str, Value] | Value],
         sources: Mapping[str, str] | None = None,
         tables: Mapping[str, Sequence[str]] | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         """`settings` are sections of mailmaps.toml; `sources` names another source for some tables.
 
-        With `tables` only these exist, each with the sources given.
+        With `tables` only these exist, each with the sources given. `wrapper` is a command that executes the
+        command behind it.
         """
+        self._wrapper = wrapper
         self.folder = Path(tempfile.mkdtemp(prefix="mailmaps-daemon-", dir="/tmp"))
         if tables is None:
             tables = {table: [(sources or {}).get(table, "builtin")] for table in TABLES}
@@ -93,7 +96,7 @@ class Daemon:
     def start(self) -> None:
         """Start and wait until every endpoint takes a connection. Raises `RuntimeError` with its log."""
         assert self._process is None, "it runs already"
-        words = [sys.executable, "-m", "mailmaps", "serve", "--config", str(self.config)]
+        words = [*self._wrapper, sys.executable, "-m", "mailmaps", "serve", "--config", str(self.config)]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder

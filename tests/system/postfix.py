@@ -49,6 +49,24 @@ SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 PACKAGES = {"pgsql": "postfix-pgsql", "cdb": "postfix-cdb", "lmdb": "postfix-lmdb"}
 """Map types that the tests use, and the Debian package that brings each."""
 
+PROGRAMS = {
+    "pgbouncer": "pgbouncer",
+    "openssl": "openssl",
+    "dovecot": "dovecot-core",
+    "testsaslauthd": "sasl2-bin",
+}
+FILES = {
+    "lib/dovecot/imap": "dovecot-imapd",
+    "lib/dovecot/pop3": "dovecot-pop3d",
+    "lib/dovecot/lmtp": "dovecot-lmtpd",
+    "lib/dovecot/managesieve": "dovecot-managesieved",
+    "lib/dovecot/modules/auth/libauthdb_lua.so": "dovecot-auth-lua",
+    "lib/dovecot/modules/auth/libdriver_pgsql.so": "dovecot-pgsql",
+    "share/lua/5.*/socket.lua": "lua-socket",
+    "lib/*/sasl2/libplain.so*": "libsasl2-modules",
+}
+"""What else the tests with real servers run or load, and the Debian package that brings it."""
+
 START_LIMIT = 30.0
 STOP_LIMIT = 10.0
 """Seconds. Both take well under one; a test machine may be busy with its other half."""
@@ -70,7 +88,9 @@ class Postmap(NamedTuple):
 
 def missing_packages() -> list[str]:
     """Name the Debian packages that the tests with real servers miss here; nothing when all is there."""
-    others = [name for name in ("pgbouncer", "openssl") if shutil.which(name, path=SEARCH_PATH) is None]
+    others = [
+        package for name, package in PROGRAMS.items() if shutil.which(name, path=SEARCH_PATH) is None
+    ] + [package for path, package in FILES.items() if not list(Path("/usr").glob(path))]
     postconf = shutil.which("postconf", path=SEARCH_PATH)
     if postconf is None:
         return ["postfix", *PACKAGES.values(), *others]
@@ -90,7 +110,8 @@ class PrivatePostfix:
         self._master: subprocess.Popen[bytes] | None = None
         self._example: Path | None = None
         self._moved: dict[str, str] = {}
-        self.submission_port = 0
+        self.options: dict[str, str] = {}
+        self.submission_port = self.submissions_port = 0
 
     @classmethod
     def from_example(
@@ -100,11 +121,13 @@ class PrivatePostfix:
 
         `moved` says which path in it is where here ({"/var/local/mail": ...}), in main.cf and in the options
         of master.cf; `settings` are lines of main.cf besides. What else differs: the ports (25 is `port`,
-        587 `submission_port`), the folders of queue, data and log, `IN_EXAMPLES`, and a certificate made now.
-        The services are those of the example, chroot included.
+        587 `submission_port`, 465 `submissions_port`), the folders of queue, data and log, `IN_EXAMPLES`, and
+        a certificate made now.
+        The services are those of the example, chroot included; `options` may get options of master.cf
+        ("submission/inet/smtpd_sasl_type": "cyrus").
         """
         postfix = cls(settings or {})
-        postfix.submission_port = free_ports(1)[0]
+        postfix.submission_port, postfix.submissions_port = free_ports(2)
         postfix._example = EXAMPLES / name
         postfix._moved = dict(moved or {})
         return postfix
@@ -132,6 +155,10 @@ class PrivatePostfix:
             self._folder = Path(tempfile.mkdtemp(prefix="mailmaps-postfix-", dir="/tmp"))
             self._folder.chmod(0o755)
         return self._folder
+
+    def move(self, moved: Mapping[str, str]) -> None:
+        """More of what `from_example` takes, before the start."""
+        self._moved.update(moved)
 
     def roots(self) -> dict[str, set[str]]:
         """What each program that runs now sees as its root folder, by the program's name."""
@@ -216,8 +243,13 @@ class PrivatePostfix:
         }
         self._postconf(draft, "-e", *(f"{name}={value}" for name, value in settings.items()))
         options = {name: self._at_home(value) for name, value in self._shown(draft, "-P").items()}
+        options |= self.options
         self._postconf(draft, "-P", *(f"{name}={value}" for name, value in options.items()))
-        for service, port in (("smtp/inet", self.port), ("submission/inet", self.submission_port)):
+        for service, port in (
+            ("smtp/inet", self.port),
+            ("submission/inet", self.submission_port),
+            ("submissions/inet", self.submissions_port),
+        ):
             self._postconf(draft, "-F", f"{service}/service=127.0.0.1:{port}")
         for name in ("main.cf", "master.cf"):
             (draft / name).replace(self.folder / name)

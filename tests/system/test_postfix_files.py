@@ -146,7 +146,7 @@ async def site(folder: Path, outside: LmtpSink) -> AsyncIterator[Site]:
     directory, mail = folder / "files", folder / "mail"
     async with AsyncExitStack() as stack:
         sasl = await stack.enter_async_context(SaslStub())
-        moved = {FILES: str(directory), BASE: str(mail), "private/auth": sasl.settings["smtpd_sasl_path"]}
+        moved = {FILES: str(directory), BASE: str(mail), "mailmaps/auth": sasl.settings["smtpd_sasl_path"]}
         settings = {"default_transport": outside.nexthop}
         postfix = PrivatePostfix.from_example("virtual", moved, settings)
         yield Site(await stack.enter_async_context(postfix), directory, mail, outside)

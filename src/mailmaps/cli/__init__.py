@@ -9,7 +9,9 @@ from mailmaps.cli.ask import explain, query, reload_settings
 from mailmaps.cli.check import check
 from mailmaps.cli.compare import compare
 from mailmaps.cli.demo import demo
+from mailmaps.cli.dovecot import dovecot_config, dovecot_files
 from mailmaps.cli.filemaps import filemaps
+from mailmaps.cli.hash import hash_password
 from mailmaps.cli.maildirs import maildirs
 from mailmaps.cli.migrate import migrate
 from mailmaps.cli.postfix import postfix_config, print_config
@@ -35,6 +37,9 @@ _COMMANDS = (
     schema,
     print_config,
     postfix_config,
+    dovecot_config,
+    dovecot_files,
+    hash_password,
     filemaps,
     maildirs,
     migrate,

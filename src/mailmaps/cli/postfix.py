@@ -118,7 +118,8 @@ def main_cf(settings: Settings, map_type: str) -> list[str]:
         lines = _usual_tables(settings, map_type) + _tables(settings, map_type, others)
     else:
         lines = _tables(settings, map_type, list(settings.tables))
-    return lines if map_type not in FILE_TYPES else head + lines + _master_cf(settings, map_type)
+    lines = lines if map_type not in FILE_TYPES else head + lines + _master_cf(settings, map_type)
+    return lines + _logins(settings)
 
 
 def _tables(settings: Settings, map_type: str, names: list[str]) -> list[str]:
@@ -256,6 +257,21 @@ def _master_cf(settings: Settings, map_type: str) -> list[str]:
         *(f"#   postconf -P '{one.service}/{option}'" for one, option in options),
         "# which makes these entries of Debian's:",
         *(text for one, option in options for text in (f"#   {one.entry}", f"#     -o {option}")),
+    ]
+
+
+def _logins(settings: Settings) -> list[str]:
+    """The options of submission that name our auth socket, as comments: they are for master.cf."""
+    door = settings.dovecot_auth
+    if not door.unix and not door.inet:
+        return []
+    path = door.unix.removeprefix(QUEUE_DIRECTORY) or f"inet:{door.inet}"
+    notes = ["# (Not below the queue directory: smtpd must not be chrooted.)"] if path.startswith("/") else []
+    options = ("smtpd_sasl_auth_enable=yes", "smtpd_sasl_type=dovecot", f"smtpd_sasl_path={path}")
+    return [
+        "# Logins, for submission (and submissions, if you have it) only, in master.cf:",
+        *notes,
+        *(f"#   postconf -P 'submission/inet/{option}'" for option in options),
     ]
 
 

@@ -19,6 +19,7 @@ from mailmaps.config import Settings, SettingsError
 from mailmaps.config.load import DEFAULT_PATH
 from mailmaps.database import migrations, watches
 from mailmaps.database.connect import ConnectError, connect
+from mailmaps.database.login_checks import spellings
 from mailmaps.database.preflight import SchemaError
 
 IN_THE_WAY = 2
@@ -123,11 +124,14 @@ def _write(
 
 def site(settings: Settings, honour_active: bool | None = None) -> migrations.Site:
     """What the schema needs of the settings; `honour_active` not None overrides them."""
+    realm, addresses = spellings(settings)
     return migrations.Site(
         honour_active=settings.database.honour_active if honour_active is None else honour_active,
         recipient_delimiter=settings.postfix.recipient_delimiter,
         owner_request_special=settings.postfix.owner_request_special,
         double_bounce_sender=settings.postfix.double_bounce_sender,
+        login_realm=realm,
+        login_addresses=addresses,
     )
 
 

@@ -2,7 +2,8 @@
 
 Asked in this order: the file named by `database.password_file`, the systemd credential
 `database-password` (systemd.exec(5) LoadCredential=), the environment variable
-MAILMAPS_DATABASE_PASSWORD. None of them: the DSN's own, or libpq's (PGPASSWORD, ~/.pgpass).
+MAILMAPS_DATABASE_PASSWORD. None of them: the DSN's own, or libpq's (PGPASSWORD, ~/.pgpass). For
+`database.auth_dsn` the names begin with `auth`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from mailmaps.config.load import SettingsError
 
 ENVIRONMENT = "MAILMAPS_DATABASE_PASSWORD"
 CREDENTIAL = "database-password"
+AUTH_ENVIRONMENT = "MAILMAPS_AUTH_DATABASE_PASSWORD"
+AUTH_CREDENTIAL = "auth-database-password"
 
 
 class Secret:
@@ -34,13 +37,22 @@ class Secret:
 
 def database_password(password_file: str) -> Secret | None:
     """Return the password, or None where none is given. Raises `SettingsError` for an unreadable file."""
+    return _find(password_file, "database.password_file", CREDENTIAL, ENVIRONMENT)
+
+
+def auth_database_password(password_file: str) -> Secret | None:
+    """The same for `database.auth_dsn`, with `database.auth_password_file`."""
+    return _find(password_file, "database.auth_password_file", AUTH_CREDENTIAL, AUTH_ENVIRONMENT)
+
+
+def _find(password_file: str, setting: str, credential: str, environment: str) -> Secret | None:
     if password_file:
-        return _read(Path(password_file), "database.password_file")
+        return _read(Path(password_file), setting)
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(directory) / CREDENTIAL
-        if credential.exists():
-            return _read(credential, f"the credential {CREDENTIAL}")
-    if (value := os.environ.get(ENVIRONMENT)) is not None:
+        path = Path(directory) / credential
+        if path.exists():
+            return _read(path, f"the credential {credential}")
+    if (value := os.environ.get(environment)) is not None:
         return Secret(value)
     return None
 

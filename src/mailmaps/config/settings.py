@@ -74,6 +74,28 @@ def _table_name(value: str) -> str:
     return value
 
 
+def _login_source(value: str) -> str:
+    if value == "builtin" or value.startswith("view:"):
+        return _source(value)
+    raise ValueError('not a source of logins; known are "builtin" and "view:SCHEMA.NAME"')
+
+
+def _scheme(value: str) -> str:
+    if value.upper() != "CRYPT":  # the rule: hash libraries take a while to load
+        from mailmaps.auth.passwords import is_known
+
+        if not is_known(value):
+            raise ValueError("not a scheme of password hashes; docs/passwords.md has them")
+    return value
+
+
+def _pam_service(value: str) -> str:
+    # libpam opens /etc/pam.d/NAME in lower case (pam_start(3)).
+    if not re.fullmatch(r"[a-z0-9_][a-z0-9_.-]*", value):
+        raise ValueError("not the name of a file in /etc/pam.d, in lower case")
+    return value
+
+
 def _relation(value: str) -> str:
     if not re.fullmatch(r"([A-Za-z_][\w$]*\.)?[A-Za-z_][\w$]*", value):
         raise ValueError("not the name of a table, such as mailbox or public.mailbox")
@@ -130,6 +152,10 @@ TableName = Annotated[str, AfterValidator(_table_name)]
 Parameter = Annotated[str, AfterValidator(_parameter)]
 MailVersion = Annotated[str, AfterValidator(_mail_version)]
 UnixPath = Annotated[str, AfterValidator(_unix_path)]
+Scheme = Annotated[str, AfterValidator(_scheme)]
+LoginSource = Annotated[str, AfterValidator(_login_source)]
+PamService = Annotated[str, AfterValidator(_pam_service)]
+HomeBase = Annotated[str, AfterValidator(lambda value: value and _directory(value))]
 Delivery = Annotated[str, AfterValidator(_delivery)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 SecondsOrOff = Annotated[float, Field(ge=0, le=7 * 86400)]
@@ -147,6 +173,8 @@ class Database(_Section):
     dsn: Dsn = Field(default="postgresql://mailreader@127.0.0.1:5432/mail", repr=False)
     password_file: str = ""
     listen_dsn: DsnOrNone = Field(default="", repr=False)
+    auth_dsn: DsnOrNone = Field(default="", repr=False)
+    auth_password_file: str = ""
     connections: int = Field(default=4, ge=1, le=100)
     connect_timeout: Seconds = 3.0
     lookup_deadline: Seconds = 5.0
@@ -243,6 +271,61 @@ class Control(Unix):
     unix: UnixPath = "/run/mailmaps/control.sock"
 
 
+PLAIN_SCHEMES = ("PLAIN", "CLEAR", "CLEARTEXT", "PLAIN-TRUNC")
+
+
+class Auth(_Section):
+    """[auth]: who may log in, whichever door he comes by."""
+
+    backend: Literal["postgresql", "pam"] = "postgresql"
+    source: LoginSource = "builtin"
+    names: list[Literal["username", "address"]] = Field(default=["username", "address"], min_length=1)
+    realm: str = ""
+    default_scheme: Scheme = "CRYPT"
+    allow_plain: bool = False
+    home_base: HomeBase = ""
+    threads: int = Field(default=0, ge=0, le=256)
+    queue: int = Field(default=200, ge=1)
+    remember: SecondsOrOff = 10.0
+    connections: int = Field(default=2, ge=1, le=100)
+    shared_clients: list[Network] = []
+    pam_service: PamService = "mail"
+    pam_strip_realm: bool = False
+    pam_threads: int = Field(default=8, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _plain_text_counts(self) -> Auth:
+        if self.default_scheme.upper() in PLAIN_SCHEMES and not self.allow_plain:
+            raise ValueError("default_scheme is plain text, which counts with allow_plain = true only")
+        return self
+
+
+class LoginUnix(Unix):
+    """A unix socket that passwords come by: nobody may connect whom mode, owner or group do not name."""
+
+    @model_validator(mode="after")
+    def _not_for_everybody(self) -> LoginUnix:
+        if int(self.mode, 8) & 0o002:
+            raise ValueError(
+                "mode lets everybody connect to a socket that passwords come by; name a group, such as 0660"
+            )
+        return self
+
+
+class Login(LoginUnix):
+    """[login]"""
+
+
+class DovecotAuth(LoginUnix):
+    """[dovecot_auth]"""
+
+    inet: Inet = ""
+
+
+class Saslauthd(LoginUnix):
+    """[saslauthd]"""
+
+
 class Table(_Section):
     """[tables.NAME]; the defaults of `tcp` and `parameter` depend on the table."""
 
@@ -273,6 +356,10 @@ class Settings(_Section):
     listen: Listen = Listen()
     socketmap: Socketmap = Socketmap()
     control: Control = Control()
+    auth: Auth = Auth()
+    login: Login = Login()
+    dovecot_auth: DovecotAuth = DovecotAuth()
+    saslauthd: Saslauthd = Saslauthd()
     tables: dict[TableName, Table] = Field(default_factory=_default_tables)
     postfix: Postfix = Postfix()
 
@@ -323,10 +410,26 @@ class Settings(_Section):
 
     def endpoints(self) -> tuple[object, ...]:
         """Everything that is bound at the start and stays until the end."""
-        return self.inet_endpoints(), self.socketmap, self.control, self.listen
+        return (
+            self.inet_endpoints(),
+            self.socketmap,
+            self.control,
+            self.listen,
+            self.login,
+            self.dovecot_auth,
+            self.saslauthd,
+        )
+
+    @property
+    def has_logins(self) -> bool:
+        """Whether any door for logins is open."""
+        return bool(
+            self.login.unix or self.dovecot_auth.unix or self.dovecot_auth.inet or self.saslauthd.unix
+        )
 
     def inet_endpoints(self) -> dict[str, str]:
         """The TCP endpoints in use, by the path of the setting that names them."""
         endpoints = {f"tables.{name}.tcp": table.tcp for name, table in self.tables.items()}
         endpoints["socketmap.inet"] = self.socketmap.inet
+        endpoints["dovecot_auth.inet"] = self.dovecot_auth.inet
         return {path: inet for path, inet in endpoints.items() if inet}

@@ -11,6 +11,7 @@ from mailmaps.config.load import SettingsError
 from mailmaps.config.settings import Settings
 from mailmaps.database.connect import ConnectError, connect, reason
 from mailmaps.database.inspect import schema_findings
+from mailmaps.database.login_checks import login_findings, lookup_findings
 from mailmaps.database.views import fetch_rows
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.sources import view_of
@@ -30,8 +31,13 @@ async def database_findings(settings: Settings) -> list[Finding]:
         for source in table.sources
         if not source.startswith("pgsql:")
     ]
-    if not asked and not any(table.depends_on for table in settings.tables.values()):
-        return []
+    findings = []
+    if asked or any(table.depends_on for table in settings.tables.values()):
+        findings = await _lookup_findings(settings, asked)
+    return findings + await login_findings(settings)
+
+
+async def _lookup_findings(settings: Settings, asked: list[tuple[str, str]]) -> list[Finding]:
     try:
         connection = await connect(settings.database, for_lookups=True)
     except (ConnectError, SettingsError) as error:
@@ -40,7 +46,8 @@ async def database_findings(settings: Settings) -> list[Finding]:
         version = await connection.fetchval("SHOW server_version")
         findings = [Finding(Level.OK, "database", f"PostgreSQL {version} answers")]
         findings += [await _query_finding(connection, name, source) for name, source in asked]
-        return findings + await schema_findings(connection, settings)
+        findings += await schema_findings(connection, settings)
+        return findings + await lookup_findings(connection, settings)
     finally:
         with suppress(OSError, asyncpg.InterfaceError):  # it is of no use any more either way
             await connection.close(timeout=settings.database.connect_timeout)

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import asyncpg
 
 from mailmaps.config.dsn import check_dsn, each_host, place
-from mailmaps.config.secrets import database_password
+from mailmaps.config.secrets import Secret, auth_database_password, database_password
+from mailmaps.config.settings import Database
 
 if TYPE_CHECKING:
-    from mailmaps.config.settings import Database
-
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
@@ -62,8 +61,26 @@ async def connect(database: Database, dsn: str | None = None, *, for_lookups: bo
     return await connect_to_first(_hosts(database, dsn), database, LOOKUP_SETTINGS if for_lookups else None)
 
 
+class AuthDatabase(Database):
+    """The database that logins are looked up in, as the role that may read password hashes."""
+
+
+def auth_database(database: Database) -> Database:
+    """Where and as whom logins are looked up: `auth_dsn` with its own password, or all as it is."""
+    if not database.auth_dsn:
+        return database
+    values = dict(database) | {"dsn": database.auth_dsn, "password_file": database.auth_password_file}
+    return AuthDatabase(**values)
+
+
+def find_password(database: Database) -> Secret | None:
+    """The password that goes with `database.dsn`. Raises `SettingsError` for an unreadable file."""
+    find = auth_database_password if isinstance(database, AuthDatabase) else database_password
+    return find(database.password_file)
+
+
 def _hosts(database: Database, dsn: str | None = None) -> list[Host]:
-    password = database_password(database.password_file) if dsn is None else None
+    password = find_password(database) if dsn is None else None
     options = {} if password is None else {"password": password.reveal()}
     hosts = each_host(_checked(database.dsn if dsn is None else dsn))
     return [Host(place(one), {"dsn": one, **options}) for one in hosts]

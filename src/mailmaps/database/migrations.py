@@ -2,7 +2,7 @@
 
 `create` is for an empty database, `upgrade` for one made by the how-to or by an older mailmaps. Both
 look for everything that could stand in the way before they begin, and end by writing the settings that
-the views need and by granting what `mailreader` may read.
+the views need and by granting what `mailreader` and `mailauth` may read.
 """
 
 from __future__ import annotations
@@ -41,12 +41,18 @@ LOCK = int.from_bytes(b"mailmaps", "big")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the schema must know of mailmaps.toml; `honour_active` None means undecided."""
+    """What the schema must know of mailmaps.toml; `honour_active` None means undecided.
+
+    `login_realm`, `login_addresses`: how logins behind saslauthd are spelt to Postfix, as username@realm and
+    by address (`mailmaps.database.login_checks.spellings`).
+    """
 
     honour_active: bool | None = None
     recipient_delimiter: str = ""
     owner_request_special: bool = True
     double_bounce_sender: str = "double-bounce"
+    login_realm: str = ""
+    login_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +180,18 @@ async def _record(connection: Connection, migration: Migration) -> None:
 
 
 async def _finish(connection: Connection, site: Site, honour: bool, report: Report) -> None:
-    """Write the settings that the views read, and grant what mailreader may read."""
+    """Write the settings that the views read, and grant what our roles may read."""
     async with _errors_named("settings and grants"), connection.transaction():
         await connection.execute(
             """UPDATE mailmaps.settings SET honour_active = $1, recipient_delimiter = $2,
-                      owner_request_special = $3, double_bounce_sender = $4""",
+                      owner_request_special = $3, double_bounce_sender = $4, login_realm = $5,
+                      login_addresses = $6""",
             honour,
             site.recipient_delimiter,
             site.owner_request_special,
             site.double_bounce_sender,
+            site.login_realm,
+            site.login_addresses,
         )
         await connection.execute(grants())
     report(f"active is {'honoured' if honour else 'ignored'}")

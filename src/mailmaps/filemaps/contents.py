@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mailmaps.filemaps.targets import ALIASES, GIDS, MAILBOXES, UIDS, FileTable
-from mailmaps.maildirs.box import LONGEST_NAME, LONGEST_PATH
 from mailmaps.maps.address import fold
+from mailmaps.maps.mailbox import mailbox_problem
 from mailmaps.maps.row_bytes import LONGEST_KEY, pack, unpack
 from mailmaps.maps.search import Rules
 
@@ -70,7 +70,8 @@ class Contents:
         mailbox = get[MAILBOXES](key) if MAILBOXES in get else None
         if mailbox is None or mailbox == NOTHING:
             return ""
-        problem = mailbox_problem(unpack(mailbox))
+        values = unpack(mailbox)
+        problem = mailbox_problem(values[0]) if len(values) == 1 else "there are several mailboxes for it"
         if not problem and UIDS in get:
             problem = _id_problem("uid", get[UIDS](key), self._minimum_uid, "virtual_minimum_uid")
         if not problem and GIDS in get:
@@ -145,23 +146,6 @@ class Contents:
             if "@" in address:
                 for table in self._tables.keys() & {ALIASES, MAILBOXES}:
                     yield from self._tables[table].kind.walk(address, self._rules).candidates
-
-
-def mailbox_problem(values: tuple[str, ...]) -> str:
-    """Why virtual(8) would not deliver to this mailbox, or not where one thinks; empty if it would."""
-    if len(values) != 1:
-        return "there are several mailboxes for it"
-    mailbox = values[0]
-    if _CONTROL.search(mailbox.encode(errors="surrogateescape")):
-        return "its mailbox has control characters"
-    names = mailbox.encode(errors="surrogateescape").split(b"/")
-    if b".." in names:
-        return "its mailbox leads upwards (..)"
-    if not any(names):
-        return "its mailbox is virtual_mailbox_base itself"
-    if sum(map(len, names)) + len(names) > LONGEST_PATH or max(map(len, names)) > LONGEST_NAME:
-        return "its mailbox has too long a name"
-    return ""
 
 
 def _id_problem(what: str, packed: bytes | None, least: int, whose: str) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-LONGEST_NAME = 255  # bytes: NAME_MAX of Linux's file systems
-LONGEST_PATH = 3584  # bytes: PATH_MAX is 4096 with the base before and the message's name behind
+from mailmaps.maps.mailbox import LONGEST_NAME, LONGEST_PATH
+
 DEEPEST = 64  # folders, each of which is held open
 NO_ID = 2**32 - 1  # (uid_t) -1, which chown(2) reads as "leave it"
 

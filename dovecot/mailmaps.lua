@@ -1,0 +1,1 @@
+../src/mailmaps/dovecot/mailmaps.lua

@@ -1,0 +1,1 @@
+"""Logins: who may log in, with which password, and what he is given."""

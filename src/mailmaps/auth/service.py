@@ -1,0 +1,201 @@
+"""The login service, which every door asks: account, password, rights, in this order.
+
+What it keeps to: a wrong password, a user who does not exist, an inactive account and a right that was taken
+away are one result, `REJECTED`, and cost the same time. Whatever fails is `Unavailable`. Every login has its
+result within `LIMIT` seconds. Identical logins under way are looked at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mailmaps.auth.accounts import Places, Row, Source, account, choose, spellings
+from mailmaps.auth.attempt import (
+    REJECTED,
+    UNKNOWN,
+    Accepted,
+    Listed,
+    Listing,
+    Login,
+    Lookup,
+    Question,
+    Rejected,
+    Result,
+)
+from mailmaps.auth.guesses import Guesses
+from mailmaps.auth.remembered import Remembered
+from mailmaps.auth.verifying import Verifier
+from mailmaps.maps.address import fold, is_well_formed, quote, split_extension, unquote
+from mailmaps.maps.answer import CannotSay, Unavailable
+from mailmaps.maps.search import Rules
+
+log = logging.getLogger(__name__)
+
+# Seconds from question to result. Postfix gives up after 10 (AUTH_TIMEOUT, xsasl_dovecot_server.c:95).
+LIMIT = 7.5
+
+# Bytes of a login's name; an address has at most 254 (RFC 5321 4.5.3.1.3).
+LONGEST_NAME = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What one may log in with: the settings `names` and `realm` of [auth]."""
+
+    names: Sequence[str] = ("username", "address")
+    realm: str = ""
+
+
+class LoginService:
+    """One for all doors."""
+
+    def __init__(
+        self,
+        source: Source,
+        verifier: Verifier,
+        guesses: Guesses,
+        remembered: Remembered,
+        *,
+        naming: Naming,
+        places: Places,
+        rules: Rules,
+    ) -> None:
+        """`rules` say what the extension of an address is, which a lookup may have."""
+        self._source = source
+        self._verifier = verifier
+        self._guesses = guesses
+        self._remembered = remembered
+        self._naming = naming
+        self._places = places
+        self._rules = rules
+        self._under_way: dict[bytes, asyncio.Task[Row | None]] = {}
+        self.counts: Counter[str] = Counter()
+
+    async def answer(self, question: Question, door: str) -> Result:
+        """The result, always; `door` is for logs and counts."""
+        try:
+            async with asyncio.timeout(LIMIT):
+                result = await self._answer(question)
+        except CannotSay as error:
+            result = Unavailable(str(error))
+        except TimeoutError:
+            result = Unavailable(f"no result within {LIMIT:g} s")
+        except Exception as error:
+            log.error("door=%s: internal error: %s", door, where(error))
+            result = Unavailable("internal error")
+        self._tell(question, door, result)
+        return result
+
+    def close(self) -> None:
+        """End what is under way."""
+        for task in self._under_way.values():
+            task.cancel()
+        self._verifier.close()
+
+    async def _answer(self, question: Question) -> Result:
+        match question:
+            case Login():
+                return await self._login(question)
+            case Lookup():
+                return await self._lookup(question)
+            case Listing():
+                return Listed(tuple(await self._source.usernames()))
+
+    async def _login(self, login: Login) -> Result:
+        digest = self._remembered.digest(login)
+        row = self._remembered.get(digest)
+        if row is None:
+            row = await self._joined(login, digest)
+        if row is None or not row.may(login.service):
+            return REJECTED
+        return Accepted(account(row, self._places))
+
+    async def _joined(self, login: Login, digest: bytes) -> Row | None:
+        """The row of an account whose password is right; one check for all who ask the same at this time."""
+        task = self._under_way.get(digest)
+        if task is None:
+            task = asyncio.ensure_future(self._check(login, digest))
+            self._under_way[digest] = task
+            task.add_done_callback(lambda _: self._under_way.pop(digest, None))
+            task.add_done_callback(_looked_at)
+        return await asyncio.shield(task)  # one client that hangs up must not end it for the others
+
+    async def _check(self, login: Login, digest: bytes) -> Row | None:
+        async with asyncio.timeout(LIMIT):
+            with self._guesses.guess(login.user, login.client) as guess:
+                if guess.delay:
+                    await asyncio.sleep(guess.delay)
+                epoch = self._remembered.epoch
+                row = await self._find(login)
+                if not await self._verifier.is_right(login, row):
+                    guess.was_wrong(digest)
+                    return None
+                guess.was_right()
+        assert row is not None  # nobody's password is ever right
+        self._remembered.put(digest, row, epoch)
+        return row
+
+    async def _find(self, login: Login) -> Row | None:
+        spelled = spellings(login.user, login.realm, self._naming.realm)
+        return await self._first(spelled)
+
+    async def _first(self, spelled: Sequence[str]) -> Row | None:
+        askable = [one for one in spelled if _can_be_asked(one)]
+        if not askable:
+            return None
+        rows = await self._source.find(list(dict.fromkeys(map(fold, askable))))
+        return choose(rows, askable, self._naming.names)
+
+    async def _lookup(self, lookup: Lookup) -> Result:
+        spelled = spellings(lookup.user, "", self._naming.realm)
+        # LMTP's address may have an extension, where Dovecot's recipient_delimiter is not Postfix's.
+        plain = self._without_extension(lookup.user)
+        row = await self._first((*spelled, *([plain] if plain else ())))
+        if row is None or not row.is_known_to(lookup.service):
+            return UNKNOWN
+        return Accepted(account(row, self._places))
+
+    def _without_extension(self, address: str) -> str:
+        """user@domain of user+ext@domain, empty if it has none."""
+        local, at, domain = unquote(address).rpartition("@")
+        rules = self._rules
+        user, extension = split_extension(
+            local,
+            rules.recipient_delimiter,
+            owner_request_special=rules.owner_request_special,
+            double_bounce_sender=rules.double_bounce_sender,
+        )
+        return quote(f"{user}@{domain}") if at and extension else ""
+
+    def _tell(self, question: Question, door: str, result: Result) -> None:
+        """One line a login; who typed a password for a name must not find it in the log."""
+        self.counts[f"{door} {type(result).__name__.lower()}"] += 1
+        if isinstance(question, Login):
+            who = f"door={door} service={question.service!a} client={question.client!a}"
+            if isinstance(result, Accepted):
+                log.info("login %s user=%a", who, result.account.username)
+            elif isinstance(result, Rejected):
+                log.info("login rejected %s", who)
+        if isinstance(result, Unavailable):
+            log.warning("door=%s cannot say: %s", door, result.reason)
+
+
+def where(error: BaseException) -> str:
+    """An error we do not know, without its text: a library may have put a password or a hash there."""
+    return "".join([type(error).__name__, "\n", *traceback.format_tb(error.__traceback__)]).rstrip()
+
+
+def _can_be_asked(name: str) -> bool:
+    """Whether PostgreSQL could have it: text without NUL, and not endless."""
+    return is_well_formed(name) and "\0" not in name and len(name.encode()) <= LONGEST_NAME
+
+
+def _looked_at(task: asyncio.Task[Row | None]) -> None:
+    """asyncio complains of an exception that nobody looked at, when all who waited are gone."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,108 @@
+"""Who says whether a password is right: the hash that the database has, or PAM.
+
+Both cost the same for a user who does not exist: the answer's time must not tell who does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from mailmaps.auth import passwords
+from mailmaps.auth.accounts import Row, Source
+from mailmaps.auth.attempt import Login
+from mailmaps.auth.threads import Threads
+from mailmaps.maps.answer import CannotSay
+
+log = logging.getLogger(__name__)
+
+
+class Verifier(Protocol):
+    """Checks passwords."""
+
+    async def is_right(self, login: Login, row: Row | None) -> bool:
+        """Whether the password is that of the account; None: there is no such account, which is never right.
+
+        Raises `CannotSay`.
+        """
+
+    def close(self) -> None:
+        """End what runs."""
+
+
+class HashVerifier:
+    """By the stored hash, in `threads`."""
+
+    def __init__(self, source: Source, threads: Threads, *, default_scheme: str, allow_plain: bool) -> None:
+        self._threads = threads
+        self._decoys = Decoys(source)
+        self._verify = partial(passwords.verify, default_scheme=default_scheme, allow_plain=allow_plain)
+
+    async def is_right(self, login: Login, row: Row | None) -> bool:
+        stored = row.stored.reveal().decode() if row else await self._decoys.choose(login.user, self._threads)
+        work = partial(
+            self._verify, login.password.reveal(), stored, user=row.username if row else login.user
+        )
+        try:
+            return await self._threads.run(work) and row is not None
+        except passwords.CannotVerify as error:
+            if row is None:  # a sample is as bad as the account it is of
+                return False
+            log.error("the password of %a cannot be checked: %s", row.username, error)
+            raise CannotSay(f"the stored password cannot be checked: {error}") from None
+
+    def close(self) -> None:
+        self._threads.close()
+
+
+class Decoys:
+    """What a password is checked against where there is no account: hashes that this site really has.
+
+    The same name always gets the same one, so that repeating a question tells nothing either.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._key = secrets.token_bytes(32)
+        self._samples: list[str] = []
+
+    async def choose(self, user: str, threads: Threads) -> str:
+        """A stored password. Raises `CannotSay`."""
+        if not self._samples:
+            samples = [one.reveal().decode() for one in await self._source.samples()]
+            self._samples = [one for one in samples if one] or [await threads.run(_made)]
+        digest = hashlib.blake2b(user.encode(errors="surrogateescape"), key=self._key, digest_size=8).digest()
+        return self._samples[int.from_bytes(digest) % len(self._samples)]
+
+
+def _made() -> str:
+    """A hash of nobody's password, for a site that has no accounts yet."""
+    return passwords.make(secrets.token_hex(16).encode(), passwords.default_scheme())
+
+
+AskPam = Callable[[str, bytes], bool]
+
+
+class PamVerifier:
+    """By PAM, in `threads`: `ask` is called with the user's name and password, and raises `CannotSay`."""
+
+    def __init__(self, ask: AskPam, threads: Threads, *, strip_realm: bool) -> None:
+        self._ask = ask
+        self._threads = threads
+        self._strip_realm = strip_realm
+
+    async def is_right(self, login: Login, row: Row | None) -> bool:
+        name = row.username if row else login.user
+        if self._strip_realm:
+            name = name.rpartition("@")[0] or name
+        password = login.password.reveal()
+        if not password or b"\0" in password or "\0" in name or not name:
+            return False
+        return await self._threads.run(partial(self._ask, name, password)) and row is not None
+
+    def close(self) -> None:
+        self._threads.close()

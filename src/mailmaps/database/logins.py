@@ -1,0 +1,108 @@
+"""Logins out of a view: the builtin mailmaps.logins, or a site's own.
+
+The contract of such a view (docs/schema.md): `login` (folded, as `key` of the others), `username`,
+`password`; where the account needs them `uid`, `gid`, `mailbox`, `quota`; `by`, `active` and a column a right
+may be left out. Numbers and truth come in whatever type the site has them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mailmaps.auth.accounts import RIGHTS, Row
+from mailmaps.auth.attempt import Password
+from mailmaps.database.views import quote_name
+from mailmaps.maps.answer import CannotSay
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from mailmaps.database.pool import Pool
+
+log = logging.getLogger(__name__)
+
+BUILTIN = "mailmaps.logins"
+
+# What a view of logins must have.
+NEEDED = ("login", "username", "password")
+
+# Stored passwords that are asked for as samples.
+SAMPLES = 16
+
+# What counts as true where a column is text, as `active` of the how-to (schema/0007_receive.sql).
+_TRUE = {"1", "t", "T", "y", "Y", "true", "yes", "on", "True", "TRUE", "YES"}
+
+
+class LoginSource:
+    """The view of `source` ("builtin" or "view:SCHEMA.NAME") as a `mailmaps.auth.accounts.Source`.
+
+    A question takes at most `deadline` seconds.
+    """
+
+    def __init__(self, pool: Pool, source: str, deadline: float) -> None:
+        view = quote_name(BUILTIN if source == "builtin" else source.removeprefix("view:"))
+        self._pool = pool
+        self._deadline = deadline
+        self._find = f"SELECT * FROM {view} WHERE login = ANY($1::text[])"  # noqa: S608  # quoted
+        self._usernames = f"SELECT DISTINCT username::text FROM {view} ORDER BY 1"  # noqa: S608
+        self._samples = f"SELECT password::text FROM {view} LIMIT {SAMPLES}"  # noqa: S608
+
+    async def find(self, logins: Sequence[str]) -> list[Row]:
+        """The rows of these logins. Raises `CannotSay`."""
+        return [_row(dict(record)) for record in await self._fetch(self._find, list(logins))]
+
+    async def usernames(self) -> list[str]:
+        """Every account's username. Raises `CannotSay`."""
+        return [name for (name,) in await self._fetch(self._usernames) if name]
+
+    async def samples(self) -> list[Password]:
+        """A few of the stored passwords. Raises `CannotSay`."""
+        return [_stored(value) for (value,) in await self._fetch(self._samples)]
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._pool.fetch(query, *arguments)
+        except TimeoutError:
+            raise CannotSay(f"database: no answer within {self._deadline:g} s") from None
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    missing = [name for name in NEEDED if name not in record]
+    if missing:
+        raise CannotSay(f"the view of logins has no column {missing[0]}")
+    username = str(record["username"])
+    return Row(
+        login=str(record["login"]),
+        username=username,
+        stored=_stored(record["password"]),
+        by=str(record.get("by") or ""),
+        uid=_number(record, "uid", username),
+        gid=_number(record, "gid", username),
+        mailbox=None if record.get("mailbox") is None else str(record["mailbox"]),
+        quota=_number(record, "quota", username),
+        active=_is_true(record.get("active", True)),
+        denied=frozenset(right for right in RIGHTS if not _is_true(record.get(right, True))),
+    )
+
+
+def _stored(value: object) -> Password:
+    """NULL is no password, which nobody can give."""
+    return Password(b"" if value is None else str(value).encode())
+
+
+def _number(record: Mapping[str, Any], column: str, username: str) -> int | None:
+    value = record.get(column)
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise CannotSay(f"{column} of {username!a} is no number") from None
+
+
+def _is_true(value: object) -> bool:
+    return value.strip() in _TRUE if isinstance(value, str) else bool(value)

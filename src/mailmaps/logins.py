@@ -1,0 +1,80 @@
+"""The login service of one reading of the settings, with its connections to the database.
+
+Contract: made whole or not at all (`SettingsError`); `start` connects and listens for changes, in the
+background, since a database that is away does not keep us from starting: logins are then "cannot say".
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from ipaddress import ip_network
+
+from mailmaps.auth import pam
+from mailmaps.auth.accounts import Places
+from mailmaps.auth.guesses import Guesses
+from mailmaps.auth.remembered import Remembered
+from mailmaps.auth.service import LoginService, Naming
+from mailmaps.auth.threads import Threads
+from mailmaps.auth.verifying import HashVerifier, PamVerifier, Verifier
+from mailmaps.config import SettingsError
+from mailmaps.config.settings import Settings
+from mailmaps.database.changes import Changes
+from mailmaps.database.connect import auth_database, connect, connect_to_listen, find_password
+from mailmaps.database.login_changes import LoginChanges
+from mailmaps.database.logins import LoginSource
+from mailmaps.database.pool import Pool
+from mailmaps.tableset import rules
+
+
+class Logins:
+    """The service and what is behind it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises `SettingsError`: a password file that cannot be read, a PAM service that has no file."""
+        auth, postfix = settings.auth, settings.postfix
+        database = auth_database(settings.database)
+        find_password(database)
+        self._pool = Pool(lambda: connect(database, for_lookups=True), auth.connections)
+        source = LoginSource(self._pool, auth.source, database.lookup_deadline)
+        remembered = Remembered(auth.remember)
+        listening = settings.database if settings.database.listen_dsn else database
+        self._changes = Changes(partial(connect_to_listen, listening, {}), LoginChanges(remembered))
+        self.service = LoginService(
+            source,
+            _verifier(settings, source),
+            Guesses([ip_network(network) for network in auth.shared_clients]),
+            remembered,
+            naming=Naming(auth.names, auth.realm),
+            places=Places(postfix.virtual_mailbox_base, auth.home_base, postfix.virtual_minimum_uid),
+            rules=rules(settings),
+        )
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._pool.start()
+        self._changes.start()
+
+    async def close(self) -> None:
+        """End every connection, and all that is under way."""
+        self.service.close()
+        await self._changes.close()
+        await self._pool.close()
+
+    @property
+    def state(self) -> dict[str, object]:
+        """For `mailmaps status`."""
+        return {"database": self._pool.state, "counts": dict(sorted(self.service.counts.items()))}
+
+
+def _verifier(settings: Settings, source: LoginSource) -> Verifier:
+    auth = settings.auth
+    if auth.backend == "pam":
+        try:
+            pam.check_service(auth.pam_service)
+        except pam.PamError as error:
+            raise SettingsError([str(error)]) from None
+        threads = Threads("logins at PAM", auth.pam_threads, auth.queue)
+        return PamVerifier(partial(pam.ask, auth.pam_service), threads, strip_realm=auth.pam_strip_realm)
+    threads = Threads("passwords to be hashed", auth.threads or os.cpu_count() or 1, auth.queue)
+    return HashVerifier(source, threads, default_scheme=auth.default_scheme, allow_plain=auth.allow_plain)
