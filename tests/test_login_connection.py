@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.protocols.test_saslauthd import JAN as SASL_QUESTION
 
-from mailmaps.auth.attempt import REJECTED, Accepted, Account, Login, Question, Result
-from mailmaps.login_connection import MOST_AT_ONCE, LoginConnection
+from mailmaps.auth.attempt import REJECTED, Accepted, Account, Listed, Login, Question, Result
+from mailmaps.login_connection import MOST_AT_ONCE, NAMES_AT_ONCE, LoginConnection
 from mailmaps.maps.answer import Unavailable
 from mailmaps.protocols.dovecot_auth import DovecotAuth
 from mailmaps.protocols.login import LoginLines
@@ -193,3 +193,21 @@ async def test_a_client_that_left_has_nothing_more_asked() -> None:
     await settle()
     assert service.asked[0][1].cancelled()
     assert len(service.asked) == 1
+
+
+async def test_a_long_list_is_whole_and_lets_others_have_their_turn() -> None:
+    connection, transport, service = connect(LoginLines())
+    connection.data_received(b"LIST\nLOOKUP\tuser=a\n")
+    await settle()
+    names = tuple(f"user{number}" for number in range(2 * NAMES_AT_ONCE + 7))
+    service.asked[0][1].set_result(Listed(names))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert transport.written.count(b"\n") <= NAMES_AT_ONCE
+    await settle()
+    await settle()
+    expected = b"".join(b"USER\t%s\n" % name.encode() for name in names) + b"OK\n"
+    assert transport.written == expected
+    service.asked[1][1].set_result(JAN)
+    await settle()
+    assert transport.written == expected + b"OK\tuser=jan\n"

@@ -13,7 +13,7 @@ import pytest
 from tests.system.postfix import eventually
 
 from mailmaps.client import TcpTableClient
-from mailmaps.demo.data import EXAMPLES
+from mailmaps.demo.data import EXAMPLES, LOGIN, LOGIN_PASSWORD
 from mailmaps.maps.answer import NOT_FOUND, Found
 
 LIMIT = 60.0
@@ -80,6 +80,16 @@ def processes_below(directory: Path) -> list[str]:
     return found
 
 
+def log_in(directory: Path, password: str) -> str:
+    """What `mailmaps login` prints."""
+    config = str(directory / "mailmaps.toml")
+    words = [sys.executable, "-m", "mailmaps", "login", "--config", config, f"{LOGIN}@second.example"]
+    done = subprocess.run(
+        words, input=f"{password}\n", capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    return done.stdout + done.stderr
+
+
 def test_the_demo_answers_ends_without_a_trace_and_starts_again(demo: RunningDemo, tmp_path: Path) -> None:
     expected = {
         "j.w.janssen+Lists@lxtreme.nl": Found("janwillem.janssen+Lists@lxtreme.nl"),
@@ -94,6 +104,8 @@ def test_the_demo_answers_ends_without_a_trace_and_starts_again(demo: RunningDem
         with socket.create_connection(ALIASES, timeout=LIMIT) as sock:
             client = TcpTableClient(sock)
             assert {key: client.ask(key) for key in expected} == expected
+        assert log_in(tmp_path / "demo", LOGIN_PASSWORD).startswith("accepted\n  user=anna\n  uid=5003\n")
+        assert log_in(tmp_path / "demo", "another") == "rejected\n"
         assert demo.stop() == 0
         assert processes_below(tmp_path) == []
         demo.start()

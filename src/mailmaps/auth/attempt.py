@@ -93,9 +93,10 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The usernames."""
+    """The usernames, or some of them and `more` to come."""
 
     usernames: tuple[str, ...]
+    more: bool = False
 
 
 Result = Accepted | Rejected | Unknown | Listed | Unavailable

@@ -12,6 +12,7 @@ from mailmaps.cli.demo import demo
 from mailmaps.cli.dovecot import dovecot_config, dovecot_files
 from mailmaps.cli.filemaps import filemaps
 from mailmaps.cli.hash import hash_password
+from mailmaps.cli.login import login
 from mailmaps.cli.maildirs import maildirs
 from mailmaps.cli.migrate import migrate
 from mailmaps.cli.postfix import postfix_config, print_config
@@ -39,6 +40,7 @@ _COMMANDS = (
     postfix_config,
     dovecot_config,
     dovecot_files,
+    login,
     hash_password,
     filemaps,
     maildirs,

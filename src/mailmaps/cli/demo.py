@@ -18,7 +18,7 @@ from mailmaps.config import Settings, SettingsError
 from mailmaps.daemon import Daemon
 from mailmaps.database.connect import ConnectError
 from mailmaps.database.preflight import SchemaError
-from mailmaps.demo.data import BIG_EXAMPLES, EXAMPLES
+from mailmaps.demo.data import BIG_EXAMPLES, EXAMPLES, LOGIN, LOGIN_PASSWORD
 from mailmaps.demo.postgres import EmbeddedPostgres, PostgresError
 from mailmaps.demo.site import Site
 from mailmaps.listeners import ListenError
@@ -71,11 +71,14 @@ def _introduce(site: Site, settings: Settings, accounts: int | None) -> None:
     aliases = settings.tables["virtual_alias_maps"].tcp
     program, config = _shortest(Path(sys.argv[0])), _shortest(site.config)
     console.print("Try, in another terminal:", style="bold")
-    for words in (
+    commands = [
         f"postmap -q {key} tcp:{aliases}",
         f"{program} query --config {config} virtual_alias_maps {key}",
         f"{program} explain --config {config} virtual_alias_maps {key}",
-    ):
+    ]
+    if accounts is None:
+        commands.append(f"echo {LOGIN_PASSWORD} | {program} login --config {config} {LOGIN}@second.example")
+    for words in commands:
         console.print(f"  {words}", soft_wrap=True)
     console.print("Other keys to try:", style="bold")
     for example, shows in examples[1:]:

@@ -47,7 +47,10 @@ class LoginSource:
         self._pool = pool
         self._deadline = deadline
         self._find = f"SELECT * FROM {view} WHERE login = ANY($1::text[])"  # noqa: S608  # quoted
-        self._usernames = f"SELECT DISTINCT username::text FROM {view} ORDER BY 1"  # noqa: S608
+        once = (
+            " WHERE by = 'username'" if source == "builtin" else ""
+        )  # a row for each account, not each address
+        self._usernames = f"SELECT DISTINCT username::text FROM {view}{once} ORDER BY 1"  # noqa: S608
         self._samples = f"SELECT password::text FROM {view} LIMIT {SAMPLES}"  # noqa: S608
 
     async def find(self, logins: Sequence[str]) -> list[Row]:

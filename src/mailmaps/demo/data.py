@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from mailmaps.auth import passwords
+
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
@@ -53,6 +55,9 @@ INSERT INTO mailmaps.forwards ( address, target )
 INSERT INTO mailmaps.domain_aliases ( domain, target ) VALUES ( 'lxtreme.example', 'lxtreme.nl' );
 """
 
+# Who logs in, and with what.
+LOGIN, LOGIN_PASSWORD = "anna", "annas secret"
+
 # What a person may try, each with what it shows.
 EXAMPLES = (
     ("j.w.janssen+Lists@lxtreme.nl", "an alias; the extension is put back in its case"),
@@ -76,6 +81,15 @@ FIRST_ID = 5001
 async def load_small(connection: Connection) -> None:
     """Insert the how-to's rows and the others."""
     await connection.execute(HOWTO + MORE)
+
+
+async def give_password(connection: Connection) -> None:
+    """Let `LOGIN` log in; the how-to's own rows have no hash that could be one."""
+    await connection.execute(
+        "UPDATE user_accounts SET password = $1 WHERE username = $2 AND password = 'a_crypted_pw'",
+        passwords.make(LOGIN_PASSWORD.encode(), passwords.default_scheme()),
+        LOGIN,
+    )
 
 
 async def load_accounts(connection: Connection, count: int, advance: Callable[[int], None]) -> None:

@@ -13,13 +13,13 @@ from mailmaps.config.settings import Database, split_inet
 from mailmaps.database import migrations
 from mailmaps.database.connect import connect
 from mailmaps.database.views import quote_name
-from mailmaps.demo.data import load_accounts, load_small
+from mailmaps.demo.data import give_password, load_accounts, load_small
 from mailmaps.demo.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
-READER = "mailreader"
+READER, AUTHENTICATOR = "mailreader", "mailauth"
 DELIMITER = "+"
 
 
@@ -57,10 +57,11 @@ class Site:
     async def _create_role_and_database(self) -> None:
         connection = await self._connect("postgres")
         try:
-            known = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", READER)
-            await connection.execute(
-                f"{'ALTER' if known else 'CREATE'} ROLE {READER} LOGIN PASSWORD '{self._reader_password()}'"
-            )
+            for role in (READER, AUTHENTICATOR):
+                known = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+                await connection.execute(
+                    f"{'ALTER' if known else 'CREATE'} ROLE {role} LOGIN PASSWORD '{self._password_of(role)}'"
+                )
             if not await connection.fetchval(
                 "SELECT true FROM pg_database WHERE datname = $1", self._database
             ):
@@ -68,22 +69,26 @@ class Site:
         finally:
             await connection.close()
 
-    def _reader_password(self) -> str:
-        path = self._password_file
+    def _password_of(self, role: str) -> str:
+        path = self._password_file(role)
         if not path.exists():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(24) + "\n")
         return path.read_text().strip()
 
-    @property
-    def _password_file(self) -> Path:
-        return self._directory / "mailreader.password"
+    def _password_file(self, role: str) -> Path:
+        return self._directory / f"{role}.password"
 
     async def _create_schema_and_rows(self, connection: Connection, advance: Callable[[int], None]) -> None:
         site = migrations.Site(honour_active=True, recipient_delimiter=DELIMITER)
         fresh = (await migrations.read_status(connection)).version == 0
         step = migrations.create if fresh else migrations.upgrade
         await step(connection, site, lambda _: None)
+        await self._load(connection, advance)
+        if self._accounts is None:
+            await give_password(connection)
+
+    async def _load(self, connection: Connection, advance: Callable[[int], None]) -> None:
         if await connection.fetchval("SELECT EXISTS (SELECT FROM domains)"):
             return
         async with connection.transaction():
@@ -94,7 +99,7 @@ class Site:
         await connection.execute("ANALYZE")
 
     def _settings(self) -> str:
-        dsn = self._postgres.dsn(self._database, READER)
+        dsn, auth_dsn = (self._postgres.dsn(self._database, role) for role in (READER, AUTHENTICATOR))
         tables = "".join(
             f'\n[tables.{name}]\ntcp = "{self._shifted(table.tcp)}"\n'
             for name, table in Settings().tables.items()
@@ -104,7 +109,9 @@ delivery = "lmtp:unix:private/dovecot-lmtp"
 
 [database]
 dsn = "{dsn}"
-password_file = "{self._password_file}"
+password_file = "{self._password_file(READER)}"
+auth_dsn = "{auth_dsn}"
+auth_password_file = "{self._password_file(AUTHENTICATOR)}"
 
 [mirror]
 directory = "{self._directory / "mirrors"}"
@@ -115,7 +122,11 @@ directory = "{self._directory / "files"}"
 [control]
 unix = "{self._directory / "control.sock"}"
 
+[login]
+unix = "{self._directory / "login.sock"}"
+
 [postfix]
+virtual_mailbox_base = "{self._directory / "mail"}"
 recipient_delimiter = "{DELIMITER}"
 
 [socketmap]

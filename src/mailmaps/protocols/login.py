@@ -70,8 +70,9 @@ class LoginLines:
                 return b"NO\n"
             case Unknown():
                 return b"UNKNOWN\n"
-            case Listed(usernames):
-                return b"".join(b"USER\t" + escape(_bytes(name)) + b"\n" for name in usernames) + b"OK\n"
+            case Listed(usernames, more):
+                names = b"".join(b"USER\t" + escape(_bytes(name)) + b"\n" for name in usernames)
+                return names if more else names + b"OK\n"
             case Unavailable(reason):
                 return b"LATER\t" + escape(reason_bytes(reason)) + b"\n"
 
