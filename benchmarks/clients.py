@@ -12,7 +12,8 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,11 +28,18 @@ class WrongAnswers(RuntimeError):
 
 
 class Load(NamedTuple):
-    """What load.c or rcpt.c measured."""
+    """What load.c, rcpt.c or logins.c measured."""
 
     per_second: float
     p50_us: float
     p99_us: float
+
+
+class Door(NamedTuple):
+    """A unix socket that one logs in at, and how it is spoken to: a DOOR of logins.c."""
+
+    protocol: str
+    path: Path
 
 
 class Clients:
@@ -58,11 +66,22 @@ class Clients:
         return took / (share * clients)
 
     def load(
-        self, port: int, keys: Sequence[str], connections: int, seconds: float, found: bool, most: int = 0
+        self,
+        port: int,
+        keys: Sequence[str],
+        connections: int,
+        seconds: float,
+        found: bool,
+        most: int = 0,
+        pace: int = 0,
     ) -> Load:
-        """Ask a tcp_table(5) server. With `most`, no more than so many requests are made."""
+        """Ask a tcp_table(5) server. With `most`, no more than so many requests are made.
+
+        `pace` is how many a second, whether replies come or not; 0 is as many as are replied to.
+        """
         words = ["-p", str(port), "-c", str(connections), "-s", str(seconds)]
         words += ["-n", str(most)] if most else []
+        words += ["-r", str(pace)] if pace else []
         return self._run("load", keys, words, "found" if found else "not_found")
 
     def load_postgres(
@@ -78,19 +97,52 @@ class Clients:
         words = ["-p", str(port), "-c", str(sessions), "-s", str(seconds)]
         return self._run("rcpt", recipients, words, "accepted" if known else "refused")
 
+    def logins(
+        self,
+        door: Door,
+        logins: Sequence[str],
+        connections: int,
+        seconds: float,
+        result: str = "accepted",
+    ) -> Load:
+        """Log in, one login outstanding on each connection; `logins` are the lines of logins.c."""
+        return self._run("logins", logins, [*_door_words(door, connections), "-s", str(seconds)], result)
+
+    @contextmanager
+    def logging_in(self, door: Door, logins: Sequence[str], connections: int) -> Iterator[list[Load]]:
+        """The same as long as the `with` statement lasts; the list has what was measured, after it."""
+        words = [*_door_words(door, connections), "-s", str(TIME_LIMIT)]
+        measured: list[Load] = []
+        with self._started("logins", logins, words) as process:
+            try:
+                yield measured
+            finally:
+                process.terminate()
+                said, complaint = process.communicate(timeout=TIME_LIMIT)
+        measured.append(_load("logins", words, "accepted", process.returncode, said, complaint))
+
     def _run(self, program: str, keys: Sequence[str], words: list[str], all_are: str) -> Load:
+        with self._started(program, keys, words) as process:
+            said, complaint = process.communicate(timeout=TIME_LIMIT)
+        return _load(program, words, all_are, process.returncode, said, complaint)
+
+    @contextmanager
+    def _started(
+        self, program: str, keys: Sequence[str], words: list[str]
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A generator of load, ended at the latest with the `with` statement."""
         with tempfile.NamedTemporaryFile("w", dir=self._folder) as file:
             file.write("".join(f"{key}\n" for key in keys))
             file.flush()
             command = [str(self._programs / program), *words, "-k", file.name]
             self._note([program, *words, "-k", "KEYS"])
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIME_LIMIT)
-        if done.returncode:
-            raise WrongAnswers(f"{' '.join(words)}: {done.stderr.strip()}")
-        said = json.loads(done.stdout)
-        if said[all_are] != said["requests"]:
-            raise WrongAnswers(f"{program} {' '.join(words)}: {done.stdout}")
-        return Load(said["per_second"], said["p50_us"], said["p99_us"])
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as process:
+                try:
+                    yield process
+                finally:
+                    process.kill()  # if it has not ended
 
     def _start(self, spec: str, folder: Path, number: int, config: str) -> subprocess.Popen[bytes]:
         words = ["postmap", *(["-c", config] if config else []), "-q", "-", spec]
@@ -110,8 +162,22 @@ class Clients:
         """Remember a command, without what is another one in every run."""
         private = rf"{self._folder}/(?:mail_\d+-)?|/tmp/mailmaps-filemaps-\w+/files/"
         line = re.sub(private, "", shlex.join(words).replace("'<'", "<"))
-        line = re.sub(r"-c /\S+", "-c FOLDER", line)
+        line = re.sub(r"-c /\S+", "-c FOLDER", re.sub(r"-a /\S+", "-a SOCKET", line))
         self.commands[re.sub(r"(?<=-p )\d+|(?<=127\.0\.0\.1:)\d+", "PORT", line)] = None
 
     def _write(self, path: Path, keys: Sequence[str]) -> None:
         path.write_text("".join(f"{key}\n" for key in keys))
+
+
+def _door_words(door: Door, connections: int) -> list[str]:
+    return ["-d", door.protocol, "-a", str(door.path), "-c", str(connections)]
+
+
+def _load(program: str, words: list[str], all_are: str, code: int, output: str, complaint: str) -> Load:
+    """What a generator of load said. Raises `WrongAnswers`."""
+    if code:
+        raise WrongAnswers(f"{' '.join(words)}: {complaint.strip()}")
+    said = json.loads(output)
+    if said[all_are] != said["requests"]:
+        raise WrongAnswers(f"{program} {' '.join(words)}: {output}")
+    return Load(said["per_second"], said["p50_us"], said["p99_us"])

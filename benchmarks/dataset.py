@@ -2,7 +2,8 @@
 
 Contract: everything lies below one private folder. mailmaps logs in as `mailreader`, as it would anywhere;
 Postfix (and the load generator that stands in for many of it) as `postfix_reader`, trusted without a
-password, so that the two can be told apart in the server's log and its list of connections.
+password, so that the two can be told apart in the server's log and its list of connections. So are the roles
+of logins: `mailauth` for mailmaps, `dovecot_reader` for a Dovecot that asks PostgreSQL itself.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from mailmaps.demo.postgres import EmbeddedPostgres
 from mailmaps.demo.site import READER, Site
 
 POSTFIX_READER = "postfix_reader"
+DOVECOT_READER = "dovecot_reader"
+MAILAUTH = "mailauth"  # the name that the schema's grants know
+TRUSTED = (POSTFIX_READER, DOVECOT_READER, MAILAUTH)
 
 # More than PostgreSQL's 100, which Postfix's processes and the longest row of connections here exceed.
 MOST_CONNECTIONS = 400
 
 GRANTS = f"""
-GRANT SELECT ON domains, user_addresses, postfix_aliases, postfix_mailboxes TO {POSTFIX_READER}
+GRANT SELECT ON domains, user_addresses, postfix_aliases, postfix_mailboxes TO {POSTFIX_READER};
+GRANT SELECT ON user_accounts TO {DOVECOT_READER}
 """
 
 # The how-to's files (transport, virtual, mailboxes), and one that asks a table by its index, no join.
@@ -126,11 +131,12 @@ class Cluster:
 
     def _prepare(self) -> None:
         self.fetch(f"CREATE ROLE {READER} LOGIN")
-        self.fetch(f"CREATE ROLE {POSTFIX_READER} LOGIN")
+        for role in TRUSTED:
+            self.fetch(f"CREATE ROLE {role} LOGIN")
         self.fetch(f"ALTER SYSTEM SET max_connections = {MOST_CONNECTIONS}")
         self.fetch("ALTER SYSTEM SET log_line_prefix = '%u '")
         hba = self.postgres.data / "pg_hba.conf"
-        hba.write_text(f"host all {POSTFIX_READER} 127.0.0.1/32 trust\n" + hba.read_text())
+        hba.write_text(f"host all {','.join(TRUSTED)} 127.0.0.1/32 trust\n" + hba.read_text())
         self.postgres.stop()
         self.postgres.start()
 

@@ -1,12 +1,14 @@
 /* A load generator: many connections, one request outstanding on each, from one thread.
  *
- *     load -p PORT -c CONNECTIONS -s SECONDS -k FILE_OF_KEYS [-n MOST_REQUESTS]
+ *     load -p PORT -c CONNECTIONS -s SECONDS -k FILE_OF_KEYS [-n MOST_REQUESTS] [-r REQUESTS_A_SECOND]
  *     load ... -u USER -d DATABASE -q "SELECT value FROM relation WHERE key = '%s'"
  *
  * The first asks a tcp_table(5) server for `get KEY`; the second asks PostgreSQL as Postfix's pgsql: does,
  * with one statement of the simple protocol a key (the server must trust USER). Keys are taken in turn,
- * over again at the end, and must need no quoting. Prints one JSON object: how many replies of each kind
- * came within SECONDS, and the latencies in microseconds from the sending to the whole reply.
+ * over again at the end, and must need no quoting. With -r they are sent at that pace, by connections that
+ * wait for no reply, else each connection sends as soon as it has its reply. Prints one JSON object: how many
+ * replies of each kind came within SECONDS, and the latencies in microseconds from the sending (with -r, from
+ * when it was due) to the whole reply.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,6 +23,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,7 +35,7 @@ struct connection {
     int fd;
     int rows;  /* PostgreSQL: rows of this reply so far, -1 after an error */
     int ready; /* PostgreSQL: has said that it takes queries */
-    int64_t sent;
+    int64_t sent; /* 0: no request is outstanding */
     size_t held;
     char buffer[BUFFER];
 };
@@ -43,6 +46,7 @@ struct request {
 };
 
 static const char *user, *database, *query;
+static int timer;
 static struct request *requests;
 static size_t request_count, next_request;
 static uint32_t *latencies; /* nanoseconds, at most 4.29 s */
@@ -242,12 +246,45 @@ static double percentile(double part)
     return latency_count ? latencies[(size_t)(part * (latency_count - 1))] / 1000.0 : 0;
 }
 
-static void run(struct connection *connections, int connection_count, double seconds, size_t most)
+enum { TIMER = UINT32_MAX }; /* in place of a connection's number */
+
+/* With -r: a timer that wakes epoll at each request that is due. */
+static void set_pace(int epoll, double rate)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = TIMER};
+    long every = rate > 1 ? 1e9 / rate : 999999999;
+    struct itimerspec pace = {.it_interval.tv_nsec = every, .it_value.tv_nsec = every};
+
+    timer = timerfd_create(CLOCK_MONOTONIC, 0);
+    timerfd_settime(timer, 0, &pace, NULL);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, timer, &event);
+}
+
+/* Ask as many keys as are due; one that finds every connection waiting waits for the first to be free. */
+static void ask_due(struct connection *connections, int connection_count, int64_t began, double rate)
+{
+    static int next;
+    size_t due = (now() - began) / 1e9 * rate;
+
+    for (int tried = 0; next_request < due && tried < connection_count; tried++) {
+        struct connection *connection = &connections[next++ % connection_count];
+
+        if (connection->sent == 0) {
+            int64_t should = began + (int64_t)((next_request + 1) * 1e9 / rate);
+
+            ask(connection);
+            connection->sent = should;
+        }
+    }
+}
+
+static void run(struct connection *connections, int connection_count, double seconds, size_t most, double rate)
 {
     struct epoll_event events[256];
     int epoll = epoll_create1(0);
     int64_t began, end;
     double took;
+    uint64_t expired;
 
     for (int number = 0; number < connection_count; number++) {
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
@@ -256,17 +293,29 @@ static void run(struct connection *connections, int connection_count, double sec
     }
     began = now();
     end = began + (int64_t)(seconds * 1e9);
-    for (int number = 0; number < connection_count && next_request < most; number++)
+    if (rate > 0)
+        set_pace(epoll, rate);
+    for (int number = 0; number < connection_count && next_request < most && rate <= 0; number++)
         ask(&connections[number]);
     while (now() < end && latency_count < most) {
         int ready = epoll_wait(epoll, events, 256, 100);
 
         for (int number = 0; number < ready; number++) {
+            if (events[number].data.u32 == TIMER) {
+                if (read(timer, &expired, sizeof expired) < 0)
+                    die("timer");
+                continue;
+            }
             struct connection *connection = &connections[events[number].data.u32];
 
-            if (reply_has_come(connection) && next_request < most)
+            if (!reply_has_come(connection))
+                continue;
+            connection->sent = 0;
+            if (rate <= 0 && next_request < most)
                 ask(connection);
         }
+        if (rate > 0)
+            ask_due(connections, connection_count, began, rate);
     }
     took = (now() - began) / 1e9;
     qsort(latencies, latency_count, sizeof *latencies, ascending);
@@ -280,19 +329,20 @@ static void run(struct connection *connections, int connection_count, double sec
 int main(int count, char **words)
 {
     int port = 0, connection_count = 1, letter;
-    double seconds = 1;
+    double seconds = 1, rate = 0;
     size_t most = SIZE_MAX;
     const char *keys = NULL;
     struct connection *connections;
 
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    while ((letter = getopt(count, words, "p:c:s:k:n:u:d:q:")) != -1) {
+    while ((letter = getopt(count, words, "p:c:s:k:n:r:u:d:q:")) != -1) {
         switch (letter) {
         case 'p': port = atoi(optarg); break;
         case 'c': connection_count = atoi(optarg); break;
         case 's': seconds = atof(optarg); break;
         case 'k': keys = optarg; break;
         case 'n': most = strtoull(optarg, NULL, 10); break;
+        case 'r': rate = atof(optarg); break;
         case 'u': user = optarg; break;
         case 'd': database = optarg; break;
         case 'q': query = optarg; break;
@@ -308,6 +358,6 @@ int main(int count, char **words)
     connections = calloc(connection_count, sizeof *connections);
     for (int number = 0; number < connection_count; number++)
         open_one(&connections[number], port);
-    run(connections, connection_count, seconds, most);
+    run(connections, connection_count, seconds, most, rate);
     return 0;
 }

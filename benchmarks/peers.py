@@ -90,8 +90,9 @@ class Mailmaps:
             "database": {"dsn": dataset.dsn, "password_file": str(dataset.password_file)},
             "mirror": {"enabled": mirror, "directory": str(self.mirror)},
             "postfix": {"recipient_delimiter": DELIMITER},
-            **(settings or {}),
         }
+        for name, values in (settings or {}).items():
+            sections[name] = {**sections.get(name, {}), **values}
         self.daemon = Daemon(sections, tables=tables)
         self._is_mirrored = mirror
         self._known = dataset.address(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.figures import Result
-from benchmarks.rows import changes, connections, files, million, misses, postmap, smtpd, sockets
+from benchmarks.rows import changes, connections, files, logins, million, misses, postmap, smtpd, sockets
 from benchmarks.suite import Suite
 
 ROWS: dict[str, Callable[[Suite], Result]] = {
@@ -22,4 +22,5 @@ ROWS: dict[str, Callable[[Suite], Result]] = {
     "changes": changes.commit_to_answer,
     "million": million.million,
     "connections": connections.used,
+    "logins": logins.logins,
 }
