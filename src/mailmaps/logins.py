@@ -22,7 +22,7 @@ from mailmaps.config.settings import Settings
 from mailmaps.database.changes import Changes
 from mailmaps.database.connect import auth_database, connect, connect_to_listen, find_password
 from mailmaps.database.login_changes import LoginChanges
-from mailmaps.database.logins import LoginSource
+from mailmaps.database.logins import LoginSource, needed_columns
 from mailmaps.database.pool import Pool
 from mailmaps.tableset import rules
 
@@ -36,7 +36,8 @@ class Logins:
         database = auth_database(settings.database)
         find_password(database)
         self._pool = Pool(lambda: connect(database, for_lookups=True), auth.connections)
-        source = LoginSource(self._pool, auth.source, database.lookup_deadline)
+        needed = needed_columns(auth.backend)
+        source = LoginSource(self._pool, auth.source, database.lookup_deadline, needed)
         remembered = Remembered(auth.remember)
         listening = settings.database if settings.database.listen_dsn else database
         self._changes = Changes(partial(connect_to_listen, listening, {}), LoginChanges(remembered))

@@ -16,6 +16,7 @@ from mailmaps.config.load import SettingsError
 from mailmaps.config.settings import Settings
 from mailmaps.database.connect import ConnectError, auth_database, connect, reason
 from mailmaps.database.inspect import SAMPLE, UPGRADE
+from mailmaps.database.logins import needed_columns
 from mailmaps.database.views import quote_name
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.address import fold
@@ -24,7 +25,6 @@ from mailmaps.maps.sources import view_of
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
-NEEDED = ("login", "username", "password")
 # A login that nobody has: RFC 2606 reserves .invalid. The query is planned and run all the same.
 PROBE = "mailmaps-check@mailmaps-check.invalid"
 
@@ -54,19 +54,9 @@ def spellings(settings: Settings) -> tuple[str, bool]:
     return settings.auth.realm, "address" in settings.auth.names
 
 
-def asks_logins(settings: Settings) -> bool:
-    """Whether any door for logins is open."""
-    return bool(
-        settings.login.unix
-        or settings.dovecot_auth.unix
-        or settings.dovecot_auth.inet
-        or settings.saslauthd.unix
-    )
-
-
 async def login_findings(settings: Settings) -> list[Finding]:
     """Connect as logins do and try what they ask; nothing where no door is open."""
-    if not asks_logins(settings):
+    if not settings.has_logins:
         return []
     subject = "database.auth_dsn" if settings.database.auth_dsn else "database.dsn"
     try:
@@ -88,7 +78,7 @@ async def _source_finding(connection: Connection, settings: Settings) -> Finding
     view = view_of("logins", source)
     subject = f"auth.source {source}"
     columns = {row["attname"] for row in await connection.fetch(_COLUMNS, *view.split("."))}
-    needed = NEEDED[:2] if settings.auth.backend == "pam" else NEEDED
+    needed = needed_columns(settings.auth.backend)
     missing = [name for name in needed if name not in columns]
     if missing:
         text = f"{view} has no column {', '.join(missing)}" if columns else f"there is no view {view}"

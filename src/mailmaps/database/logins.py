@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 
 BUILTIN = "mailmaps.logins"
 
-# What a view of logins must have.
-NEEDED = ("login", "username", "password")
-
 # Stored passwords that are asked for as samples.
 SAMPLES = 16
 
@@ -36,15 +33,21 @@ SAMPLES = 16
 _TRUE = {"1", "t", "T", "y", "Y", "true", "yes", "on", "True", "TRUE", "YES"}
 
 
+def needed_columns(backend: str) -> tuple[str, ...]:
+    """What a view of logins must have for a backend of [auth]; PAM has its own passwords."""
+    return ("login", "username") if backend == "pam" else ("login", "username", "password")
+
+
 class LoginSource:
     """The view of `source` ("builtin" or "view:SCHEMA.NAME") as a `mailmaps.auth.accounts.Source`.
 
-    A question takes at most `deadline` seconds.
+    A question takes at most `deadline` seconds. A row without one of `needed` columns is "cannot say".
     """
 
-    def __init__(self, pool: Pool, source: str, deadline: float) -> None:
+    def __init__(self, pool: Pool, source: str, deadline: float, needed: Sequence[str]) -> None:
         view = quote_name(BUILTIN if source == "builtin" else source.removeprefix("view:"))
         self._pool = pool
+        self._needed = needed
         self._deadline = deadline
         self._find = f"SELECT * FROM {view} WHERE login = ANY($1::text[])"  # noqa: S608  # quoted
         once = (
@@ -55,7 +58,10 @@ class LoginSource:
 
     async def find(self, logins: Sequence[str]) -> list[Row]:
         """The rows of these logins. Raises `CannotSay`."""
-        return [_row(dict(record)) for record in await self._fetch(self._find, list(logins))]
+        records = [dict(record) for record in await self._fetch(self._find, list(logins))]
+        for missing in [name for name in self._needed if records and name not in records[0]]:
+            raise CannotSay(f"the view of logins has no column {missing}")
+        return [_row(record) for record in records]
 
     async def usernames(self) -> list[str]:
         """Every account's username. Raises `CannotSay`."""
@@ -74,14 +80,11 @@ class LoginSource:
 
 
 def _row(record: Mapping[str, Any]) -> Row:
-    missing = [name for name in NEEDED if name not in record]
-    if missing:
-        raise CannotSay(f"the view of logins has no column {missing[0]}")
     username = str(record["username"])
     return Row(
         login=str(record["login"]),
         username=username,
-        stored=_stored(record["password"]),
+        stored=_stored(record.get("password")),
         by=str(record.get("by") or ""),
         uid=_number(record, "uid", username),
         gid=_number(record, "gid", username),
