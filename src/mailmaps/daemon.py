@@ -19,6 +19,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from mailmaps.auth.attempt import Question, Result
 from mailmaps.config import SettingsError
 from mailmaps.config.settings import Settings, Unix, split_inet
 from mailmaps.connection import Connection, Trust
@@ -26,7 +27,7 @@ from mailmaps.control import CommandError, ControlConnection
 from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
 from mailmaps.login_connection import LoginConnection
 from mailmaps.logins import Logins
-from mailmaps.maps.answer import Found, NotFound
+from mailmaps.maps.answer import Found, NotFound, Unavailable
 from mailmaps.maps.lookup import Table
 from mailmaps.maps.memo import Memo
 from mailmaps.protocols import tcp_table
@@ -37,7 +38,7 @@ from mailmaps.protocols.request import Codec
 from mailmaps.protocols.saslauthd import Saslauthd
 from mailmaps.protocols.socketmap import Socketmap
 from mailmaps.reloading import Reloader
-from mailmaps.tableset import TableSet
+from mailmaps.tableset import TableSet, rules
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,8 @@ class Daemon:
     def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
         """`reread` gives the settings anew for a reload. Raises `SettingsError`."""
         self._settings = settings
-        self._logins = Logins(settings) if settings.has_logins else None
         self._reread = reread
-        self._set = TableSet(settings)
+        self._set = TableSet(settings, logins=_logins(settings))
         self._tables: dict[str, Table] = {}  # one for all connections; a reload changes what is in it
         self._memos: dict[str, Memo] = {}  # by endpoint: a table's name, or ALL_TABLES
         self._use(self._set)
@@ -110,8 +110,6 @@ class Daemon:
 
     async def start(self) -> None:
         """Connect, read the held tables if the database lets us, and begin to accept."""
-        if self._logins is not None:
-            self._logins.start()
         for problem in await self._set.start(PATIENCE):
             log.error("%s", problem)
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
@@ -142,15 +140,14 @@ class Daemon:
                 connection.cut()
             await asyncio.sleep(LAST_READ)
         await self._reloader.stop()
-        if self._logins is not None:
-            await self._logins.close()
         await self._set.close()
         log.info("stopped")
 
     def _make_set(self) -> TableSet:
         if self._reread is None:
             raise SettingsError(["this daemon cannot read its settings anew"])
-        return TableSet(self._reread(), self._set.mirrors)
+        settings = self._reread()
+        return TableSet(settings, self._set.mirrors, _logins(settings, self._set.logins))
 
     def _change_over(self, fresh: TableSet) -> tuple[TableSet, tuple[str, ...]]:
         old, self._set = self._set, fresh
@@ -180,7 +177,7 @@ class Daemon:
         ]
         found += [
             f"[{name}] takes a restart"
-            for name in ("listen", "socketmap", "control", "auth", "login", "dovecot_auth", "saslauthd")
+            for name in ("listen", "socketmap", "control", "login", "dovecot_auth", "saslauthd")
             if getattr(settings, name) != getattr(self._settings, name)
         ]
         ours = self._settings
@@ -220,10 +217,15 @@ class Daemon:
         return connection
 
     def _login_connection(self, codec: Callable[[], LoginCodec]) -> LoginConnection:
-        assert self._logins is not None  # or no door was bound
-        connection = LoginConnection(codec(), self._logins.service.answer, self._closed)
+        connection = LoginConnection(codec(), self._answer_login, self._closed)
         self._connections.add(connection)
         return connection
+
+    async def _answer_login(self, question: Question, door: str) -> Result:
+        logins = self._set.logins  # those of the settings now, whenever the client connected
+        if logins is None:
+            return Unavailable("the settings have no login socket any more")
+        return await logins.service.answer(question, door)
 
     def _closed(self, connection: Connection | LoginConnection) -> None:
         self._connections.discard(connection)
@@ -261,11 +263,15 @@ class Daemon:
         }
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        logins = {} if self._logins is None else {"logins": self._logins.state}
-        return {"connections": len(self._connections), **self._set.state, **logins}
+        return {"connections": len(self._connections), **self._set.state}
 
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
         return asdict(await asyncio.shield(self._reloader.ask()))  # whoever asked may hang up
+
+
+def _logins(settings: Settings, before: Logins | None = None) -> Logins | None:
+    """The login service, if any door is open. Raises `SettingsError`."""
+    return Logins(settings, rules(settings), before) if settings.has_logins else None
 
 
 def _bind_unix(settings: Unix) -> socket.socket:

@@ -24,37 +24,66 @@ from mailmaps.database.connect import auth_database, connect, connect_to_listen,
 from mailmaps.database.login_changes import LoginChanges
 from mailmaps.database.logins import LoginSource, needed_columns
 from mailmaps.database.pool import Pool
-from mailmaps.tableset import rules
+from mailmaps.maps.answer import CannotSay
+from mailmaps.maps.search import Rules
+
+# A login that nobody has: RFC 2606 reserves .invalid.
+PROBE = "mailmaps-check@mailmaps-check.invalid"
 
 
 class Logins:
     """The service and what is behind it."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises `SettingsError`: a password file that cannot be read, a PAM service that has no file."""
+    def __init__(self, settings: Settings, rules: Rules, before: Logins | None = None) -> None:
+        """`rules` are those of the tables; what `before` knows of guesses is known here too.
+
+        Raises `SettingsError`: a password file that cannot be read, a PAM service that has no file.
+        """
         auth, postfix = settings.auth, settings.postfix
         database = auth_database(settings.database)
         find_password(database)
         self._pool = Pool(lambda: connect(database, for_lookups=True), auth.connections)
         needed = needed_columns(auth.backend)
-        source = LoginSource(self._pool, auth.source, database.lookup_deadline, needed)
+        self._dsn = "database.auth_dsn" if settings.database.auth_dsn else "database.dsn"
+        self._source = source = LoginSource(self._pool, auth.source, database.lookup_deadline, needed)
         remembered = Remembered(auth.remember)
         listening = settings.database if settings.database.listen_dsn else database
         self._changes = Changes(partial(connect_to_listen, listening, {}), LoginChanges(remembered))
+        self._crowds = (auth.shared_clients, max(1, _threads(settings) // 2))
+        self._guesses: Guesses = (
+            before._guesses
+            if before is not None and before._crowds == self._crowds
+            else Guesses([ip_network(network) for network in auth.shared_clients], self._crowds[1])
+        )
         self.service = LoginService(
             source,
             _verifier(settings, source),
-            Guesses([ip_network(network) for network in auth.shared_clients]),
+            self._guesses,
             remembered,
             naming=Naming(auth.names, auth.realm),
             places=Places(postfix.virtual_mailbox_base, auth.home_base, postfix.virtual_minimum_uid),
-            rules=rules(settings),
+            rules=rules,
         )
 
     def start(self) -> None:
         """Begin to connect."""
         self._pool.start()
         self._changes.start()
+
+    async def tried(self) -> list[str]:
+        """Wait for the first connection and try the view; returns what could not be done, and why."""
+        await self._pool.tried()
+        if self._pool.away:
+            return [f"{self._dsn}: {self._pool.away}"]
+        try:
+            await self._source.find([PROBE])
+        except CannotSay as error:
+            return [f"auth.source: {error}"]
+        return []
+
+    async def idle(self) -> None:
+        """Wait until no login is under way."""
+        await self.service.idle()
 
     async def close(self) -> None:
         """End every connection, and all that is under way."""
@@ -68,6 +97,12 @@ class Logins:
         return {"database": self._pool.state, "counts": dict(sorted(self.service.counts.items()))}
 
 
+def _threads(settings: Settings) -> int:
+    """How many passwords are looked at together."""
+    auth = settings.auth
+    return auth.pam_threads if auth.backend == "pam" else auth.threads or os.cpu_count() or 1
+
+
 def _verifier(settings: Settings, source: LoginSource) -> Verifier:
     auth = settings.auth
     if auth.backend == "pam":
@@ -75,7 +110,7 @@ def _verifier(settings: Settings, source: LoginSource) -> Verifier:
             pam.check_service(auth.pam_service)
         except pam.PamError as error:
             raise SettingsError([str(error)]) from None
-        threads = Threads("logins at PAM", auth.pam_threads, auth.queue)
+        threads = Threads("logins at PAM", _threads(settings), auth.queue)
         return PamVerifier(partial(pam.ask, auth.pam_service), threads, strip_realm=auth.pam_strip_realm)
-    threads = Threads("passwords to be hashed", auth.threads or os.cpu_count() or 1, auth.queue)
+    threads = Threads("passwords to be hashed", _threads(settings), auth.queue)
     return HashVerifier(source, threads, default_scheme=auth.default_scheme, allow_plain=auth.allow_plain)

@@ -17,6 +17,7 @@ from mailmaps.database.cf_source import CfDatabase, CfSource
 from mailmaps.database.connect import connect
 from mailmaps.database.pool import Pool
 from mailmaps.database.views import ViewSource
+from mailmaps.logins import Logins
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.cache import Cache
 from mailmaps.maps.cf_text import CfError
@@ -38,12 +39,16 @@ DELIVERY_OF_OURS = ("virtual:", "virtual")
 class TableSet:
     """The tables by name, and their databases: the settings' own and those of the `.cf` files."""
 
-    def __init__(self, settings: Settings, mirrors: Mirrors | None = None) -> None:
+    def __init__(
+        self, settings: Settings, mirrors: Mirrors | None = None, logins: Logins | None = None
+    ) -> None:
         """`mirrors` are those of the set before, shared if they are of the same database.
 
+        `logins` are of the same settings; they start and end with the set.
         Raises `SettingsError` when a `.cf` file cannot be used.
         """
         self.settings = self._settings = settings
+        self.logins = logins
         self._pool = Pool(
             lambda: connect(settings.database, for_lookups=True),
             settings.database.connections,
@@ -64,6 +69,8 @@ class TableSet:
         The set can be used all the same: what fails is tried again, by itself and for ever. A database that
         does not even refuse is waited for no longer than `patience` seconds, if the disk has what matters.
         """
+        if self.logins is not None:
+            self.logins.start()
         pools = [database.pool for database in self._cf_databases.values()]
         pools += [self._pool] if self._uses_pool else []
         for pool in pools:
@@ -71,27 +78,35 @@ class TableSet:
         self._mirrored.start(self._settings.cache.refresh)
         attempts = [pool.tried() for pool in pools]
         mirrored = asyncio.ensure_future(self._mirrored.tried())
+        logins = asyncio.ensure_future(self._logins_tried())
         try:
             async with asyncio.timeout(patience if self._mirrored.can_wait else None):
-                await asyncio.gather(*attempts, mirrored)
+                await asyncio.gather(*attempts, mirrored, logins)
         except TimeoutError:
             return ["the database does not answer; the tables are answered from disk"]
         problems = await asyncio.gather(*(self._problem(source) for source in self._cf_sources.values()))
         if self._uses_pool and self._pool.away:
             problems.append(f"database.dsn: {self._pool.away}")
-        return [problem for problem in problems + mirrored.result() if problem]
+        return [problem for problem in problems + mirrored.result() + logins.result() if problem]
+
+    async def _logins_tried(self) -> list[str]:
+        return [] if self.logins is None else await self.logins.tried()
 
     def lapse(self) -> None:
         """Trust what is held no more where its last proof is too old."""
         self.mirrors.lapse()
 
     async def idle(self) -> None:
-        """Wait until no lookup is under way."""
+        """Wait until no lookup and no login is under way."""
         for table in self.tables.values():
             await table.idle()
+        if self.logins is not None:
+            await self.logins.idle()
 
     async def close(self) -> None:
         """End every connection."""
+        if self.logins is not None:
+            await self.logins.close()
         await self._mirrored.leave()
         await self._pool.close()
         await asyncio.gather(*(database.close() for database in self._cf_databases.values()))
@@ -103,6 +118,7 @@ class TableSet:
         found |= {"database": self._pool.state} if self._uses_pool else {}
         for number, database in enumerate(self._cf_databases.values(), start=1):
             found[f"database {number}: {database.name}"] = database.pool.state
+        found |= {} if self.logins is None else {"logins": self.logins.state}
         return found | self.mirrors.state
 
     async def _problem(self, source: CfSource) -> str:

@@ -63,6 +63,13 @@ def test_an_address_of_two_accounts_is_nobodys() -> None:
         choose(rows, ["info@ex.org"], BOTH)
 
 
+def test_rows_of_one_account_that_differ_are_nobodys() -> None:
+    assert choose([row("anna"), row("anna")], ["anna"], BOTH) == row("anna")
+    for other in (row("anna", active=False), row("anna", stored="x"), row("anna", denied=["imap"])):
+        with pytest.raises(CannotSay, match="several rows that differ"):
+            choose([row("anna"), other], ["anna"], BOTH)
+
+
 def test_what_an_account_is_given() -> None:
     assert account(row(), Places("/var/local/mail/")) == Account(
         "jawi_lx",

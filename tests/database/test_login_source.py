@@ -17,6 +17,29 @@ from mailmaps.maps.answer import CannotSay
 
 Make = Callable[[str], Awaitable[None]]
 HASHES = needed_columns("postgresql")
+TRUE = (
+    "true",
+    "'1'::char",
+    "1",
+    "1.0",
+    "'t'::text",
+    "'Y'::varchar(3)",
+    "'yes'::text",
+    "B'1'",
+    "'1'::\"char\"",
+)
+FALSE = (
+    "false",
+    "'0'::char",
+    "0",
+    "0.0",
+    "'f'::text",
+    "'N'::varchar(3)",
+    "NULL",
+    "''::text",
+    "B'0'",
+    "'0'::\"char\"",
+)
 
 
 @pytest_asyncio.fixture
@@ -47,7 +70,7 @@ async def test_the_least_that_a_view_may_have(pool: Pool, empty_database: Databa
     assert "PLAIN" not in repr(row)
 
 
-@pytest.mark.parametrize("true", ["true", "'1'::char", "1", "'t'::text", "'Y'::varchar(3)", "'yes'::text"])
+@pytest.mark.parametrize("true", TRUE)
 @pytest.mark.parametrize(
     "false", ["false", "'0'::char", "0", "'f'::text", "'N'::varchar(3)", "NULL", "''::text"]
 )
@@ -78,6 +101,12 @@ async def test_numbers_too(pool: Pool, empty_database: Database, kind: str) -> N
         (
             "SELECT 'jan' AS login, 'jan' AS username, 'x' AS password, 'vmail' AS uid",
             "uid of 'jan' is no number",
+        ),
+        ("SELECT 'jan' AS login, NULL::text AS username, 'x' AS password", "has no username"),
+        ("SELECT 'jan' AS login, '' AS username, 'x' AS password", "has no username"),
+        (
+            "SELECT 'jan' AS login, 'jan' AS username, 'x' AS password, now() AS active",
+            "active of 'jan' is neither yes nor no",
         ),
         ("SELECT 'jan' AS name, 'jan' AS username", "login"),
         ("SELECT 1 AS login, 'jan' AS username, 'x' AS password", "operator does not exist"),

@@ -11,8 +11,10 @@ It runs `dovecot -F` as our own child, and speaks to whichever Dovecot is instal
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
+import poplib
 import re
 import shutil
 import smtplib
@@ -73,7 +75,7 @@ class PrivateDovecot:
         self.config = config
         self.door = door
         self.version = version or ".".join(installed_version().split(".")[:2])
-        self.port = free_ports(1)[0]
+        self.port, self.plain_port, self.pop3_port, self.sieve_port = free_ports(4)
         self._folder: Path | None = None
         self._master: subprocess.Popen[bytes] | None = None
 
@@ -164,6 +166,44 @@ class PrivateDovecot:
         """The reply to LOGIN, without its tag: "OK [CAPABILITY ...] Logged in"."""
         return next(line for line in self.imap(user, password) if line.startswith("a ")).removeprefix("a ")
 
+    def pop3_login(self, user: str, password: str) -> str:
+        """The reply to PASS."""
+        client = poplib.POP3_SSL("127.0.0.1", self.pop3_port, timeout=ANSWER_LIMIT, context=self._context())
+        try:
+            client.user(user)
+            return client.pass_(password).decode()
+        except poplib.error_proto as error:
+            return bytes(error.args[0]).decode()
+        finally:
+            client.close()
+
+    def sieve_login(self, user: str, password: str) -> str:
+        """The reply to AUTHENTICATE, after STARTTLS (RFC 5804)."""
+        resp = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+        with socket.create_connection(("127.0.0.1", self.sieve_port), timeout=ANSWER_LIMIT) as bare:
+            _until_answer(bare)
+            bare.sendall(b"STARTTLS\r\n")
+            _until_answer(bare)
+            with self._context().wrap_socket(bare) as link:
+                _until_answer(link)
+                link.sendall(f'AUTHENTICATE "PLAIN" "{resp}"\r\n'.encode())
+                return _until_answer(link)
+
+    def login_without_tls(self, user: str, password: str) -> str:
+        """The reply to LOGIN on the port without TLS, from another address: one's own counts as secure."""
+        with (
+            socket.create_connection(
+                ("127.0.0.1", self.plain_port), timeout=ANSWER_LIMIT, source_address=("127.0.0.2", 0)
+            ) as link,
+            link.makefile("rwb") as stream,
+        ):
+            stream.readline()
+            stream.write(f"a LOGIN {user} {password}\r\n".encode())
+            stream.flush()
+            while not (line := stream.readline()).startswith(b"a "):
+                assert line, "the connection ended"
+            return line.decode().strip()
+
     def lmtp(self, recipient: str, message: str = "") -> list[str]:
         """The replies to RCPT and, when there is a message and the recipient was taken, to its end."""
         with smtplib.LMTP(str(self.lmtp_socket), timeout=ANSWER_LIMIT) as client:
@@ -204,9 +244,12 @@ class PrivateDovecot:
 
     def _besides(self) -> str:
         """What a second Dovecot needs, and no waiting for those who failed (facts/dovecot.md 1.1)."""
-        patience = "" if self.version.startswith("2.3") else "auth_internal_failure_delay = 0"
+        of_23 = self.version.startswith("2.3")
+        patience = "" if of_23 else "auth_internal_failure_delay = 0"
+        more = "protocols = imap pop3 sieve lmtp" if of_23 else "protocols {\n  pop3 = yes\n  sieve = yes\n}"
         return f"""
 # From here on: the private Dovecot of a test.
+{more}
 base_dir = {self.folder}/run
 state_dir = {self.folder}/state
 log_path = {self.folder}/dovecot.log
@@ -216,10 +259,23 @@ auth_failure_delay = 0
 {patience}
 service imap-login {{
   inet_listener imap {{
-    port = 0
+    port = {self.plain_port}
   }}
   inet_listener imaps {{
     port = {self.port}
+  }}
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = 0
+  }}
+  inet_listener pop3s {{
+    port = {self.pop3_port}
+  }}
+}}
+service managesieve-login {{
+  inet_listener sieve {{
+    port = {self.sieve_port}
   }}
 }}
 service anvil {{
@@ -228,6 +284,11 @@ service anvil {{
   }}
 }}
 """
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self._certificate()))
+        context.check_hostname = False
+        return context
 
     def _certificate(self) -> Path:
         """A key with its certificate, in one file."""
@@ -249,8 +310,7 @@ service anvil {{
         assert self._master is not None
         if self._master.poll() is not None:
             return True
-        context = ssl.create_default_context(cafile=str(self._certificate()))
-        context.check_hostname = False
+        context = self._context()
         try:
             with (
                 socket.create_connection(("127.0.0.1", self.port), timeout=START_LIMIT) as bare,
@@ -259,6 +319,16 @@ service anvil {{
                 return link.recv(4) == b"* OK"
         except OSError:
             return False
+
+
+def _until_answer(link: socket.socket) -> str:
+    """The line of ManageSieve that ends an answer: OK, NO or BYE."""
+    text = ""
+    while not re.search(r"^(OK|NO|BYE)\b.*\r\n", text, re.MULTILINE):
+        data = link.recv(4096)
+        assert data, f"the connection ended after {text!r}"
+        text += data.decode(errors="replace")
+    return text.splitlines()[-1]
 
 
 def _run_command(command: Command, *words: str) -> str:

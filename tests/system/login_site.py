@@ -58,8 +58,9 @@ GONE = Person("gone", "gone@lxtreme.nl", 5004, active=False)
 NO_IMAP = Person("noimap", "noimap@lxtreme.nl", 5005, denied=("imap",))
 NO_SMTP = Person("nosmtp", "nosmtp@lxtreme.nl", 5006, denied=("smtp",))
 NO_MAIL = Person("nomail", "nomail@lxtreme.nl", 5007, denied=("receive",))
+IMAP_ONLY = Person("imaponly", "imaponly@lxtreme.nl", 5009, denied=("pop3", "sieve", "smtp"))
 BROKEN = Person("broken", "broken@lxtreme.nl", 5008, "BROKEN")
-ACCOUNTS = (JAN, ANNA, BERT, GONE, NO_IMAP, NO_SMTP, NO_MAIL, BROKEN)
+ACCOUNTS = (JAN, ANNA, BERT, GONE, NO_IMAP, NO_SMTP, NO_MAIL, IMAP_ONLY, BROKEN)
 
 OTHERS = {"j.w.janssen@lxtreme.nl": JAN, "postmaster@lxtreme.nl": JAN}
 """Further addresses."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import pytest_asyncio
@@ -20,6 +21,7 @@ from tests.system.login_site import (
     BERT,
     BROKEN,
     GONE,
+    IMAP_ONLY,
     JAN,
     NO_IMAP,
     NO_MAIL,
@@ -121,6 +123,54 @@ def test_imap_login_rejected(site: Site, user: str, password: str) -> None:
 
 def test_imap_login_later(site: Site) -> None:
     assert site.dovecot.imap_login(BROKEN.username, SECRET).startswith("NO [UNAVAILABLE]")
+
+
+def test_each_protocol_asks_for_its_own_right(site: Site) -> None:
+    ways = {
+        "imap": site.dovecot.imap_login,
+        "pop3": site.dovecot.pop3_login,
+        "sieve": site.dovecot.sieve_login,
+    }
+    for service, log_in in ways.items():
+        for person in (ANNA, IMAP_ONLY, NO_IMAP):
+            reply = log_in(person.email, SECRET)
+            assert reply.startswith(("OK", "+OK")) == (service not in person.denied), (service, person, reply)
+        assert not log_in(ANNA.email, "wrong").startswith(("OK", "+OK"))
+        later = log_in(BROKEN.email, SECRET)
+        assert any(word in later for word in ("UNAVAILABLE", "SYS/TEMP", "TRYLATER")), (service, later)
+
+
+def test_nobody_is_asked_for_a_password_without_tls(site: Site) -> None:
+    for password in (SECRET, "wrong"):
+        reply = site.dovecot.login_without_tls(ANNA.username, password)
+        assert reply.startswith(("a NO [PRIVACYREQUIRED]", "a BAD [PRIVACYREQUIRED]")), reply
+
+
+def test_no_password_is_in_any_environment_or_command(site: Site) -> None:
+    """Looked at while logins run; this process alone may have one."""
+    found: list[str] = []
+    done = Event()
+
+    def look() -> None:
+        while not done.is_set():
+            for process in Path("/proc").glob("[0-9]*"):
+                for name in ("environ", "cmdline"):
+                    with suppress(OSError):
+                        if (
+                            process.name != str(os.getpid())
+                            and SECRET.encode() in (process / name).read_bytes()
+                        ):
+                            found.append(f"{name} of {(process / 'comm').read_text()}")
+
+    looking = Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(20):
+            assert site.dovecot.imap_login(ANNA.username, SECRET).startswith("OK")
+    finally:
+        done.set()
+        looking.join()
+    assert found == []
 
 
 def test_doveadm_auth_test(site: Site) -> None:

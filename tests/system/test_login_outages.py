@@ -7,6 +7,7 @@ password", "no such user", or "yes".
 from __future__ import annotations
 
 import asyncio
+import re
 import smtplib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -45,6 +46,17 @@ class Everything:
     @property
     def logins(self) -> LoginSite:
         return self.mail.logins
+
+
+def by_virtual(logins: LoginSite) -> dict[str, str]:
+    """Options of virtual(8), for mail that it gets in place of Dovecot: all of it is JAN's."""
+    values = {
+        "virtual_mailbox_base": str(logins.base),
+        "virtual_mailbox_maps": f"static:{JAN.mailbox}/",
+        "virtual_uid_maps": f"static:{JAN.uid}",
+        "virtual_gid_maps": "static:5001",
+    }
+    return {f"virtual/unix/{name}": value for name, value in values.items()}
 
 
 async def make_database(postgres: EmbeddedPostgres) -> None:
@@ -86,6 +98,7 @@ async def everything(mail_postgres: EmbeddedPostgres, outside: LmtpSink) -> Asyn
             }
         )
         use_cyrus(postfix)
+        postfix.options = postfix.options | by_virtual(logins)
         for person in ACCOUNTS:
             logins.make_maildir(person.mailbox, person.uid)
         await stack.enter_async_context(postfix)
@@ -135,6 +148,38 @@ async def test_a_message_the_whole_way(everything: Everything) -> None:
     assert (message.stat().st_uid, message.stat().st_gid) == (JAN.uid, 5001)
     lines = await asyncio.to_thread(everything.dovecot.imap, JAN.email, SECRET, "STATUS INBOX (MESSAGES)")
     assert any("MESSAGES 1" in line for line in lines), lines
+
+
+async def test_virtual_and_lmtp_fill_one_mailbox(everything: Everything) -> None:
+    """One message by each, both seen by one login; virtual:NEXTHOP is virtual(8) whatever `delivery` says."""
+
+    async def route(transport: str) -> None:
+        connection = await asyncpg.connect(everything.postgres.dsn())
+        await connection.execute("UPDATE domains SET transport = $1", transport)
+        await connection.close()
+        table, key = "transport_maps", "lxtreme.nl"
+        expected = transport if transport != "virtual:" else "lmtp:unix:private/dovecot-lmtp"
+        ask = everything.logins.daemon.ask
+        assert await eventually_async(lambda: ask(table, key) == f"200 {expected}", 60), ask(table, key)
+
+    def folder() -> set[str]:
+        return {path.read_text().partition("by way of ")[2].strip() for path in new.iterdir()}
+
+    new = everything.logins.base / JAN.mailbox / "new"
+    try:
+        await route("virtual:lxtreme.nl")
+        assert await send(everything, JAN.email, "by way of virtual") == "250"
+        await everything.mail.postfix.drained()
+    finally:
+        await route("virtual:")
+    assert await send(everything, JAN.email, "by way of lmtp") == "250"
+    await everything.mail.postfix.drained()
+    assert re.search(r"relay=virtual, .* status=sent", everything.mail.postfix.log())
+    assert {"virtual", "lmtp"} <= folder()
+    lines = await asyncio.to_thread(
+        everything.dovecot.imap, JAN.email, SECRET, "SELECT INBOX", 'SEARCH BODY "by way of"'
+    )
+    assert any(re.fullmatch(r"\* SEARCH \d+ \d+", line) for line in lines), lines
 
 
 async def test_over_quota_is_a_bounce_that_says_so(everything: Everything) -> None:

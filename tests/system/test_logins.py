@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
-from tests.conftest import Database
+from tests.conftest import AUTH_PASSWORD, Database
 from tests.system.login_site import (
     ACCOUNTS,
     ANNA,
@@ -200,3 +200,34 @@ async def test_a_stop_answers_what_was_asked(database: Database) -> None:
             await asyncio.sleep(0.01)  # else they stand in the queue of the socket, which nobody answers
         assert await asyncio.to_thread(site.daemon.stop) == 0
         assert [await login for login in logins] == [f"accepted {BERT.username}"] * 3
+
+
+async def test_a_reload_changes_all_that_logins_rest_on(site: LoginSite) -> None:
+    config = site.daemon.config
+    before = config.read_text()
+    elsewhere = str(site.base).replace("/mail", "/elsewhere")
+    moved = before.replace(f'"{site.base}"', f'"{elsewhere}"')
+    config.write_text(moved.replace('realm = "lxtreme.nl"', 'realm = ""'))
+    told = await asyncio.to_thread(site.daemon.command, "reload")
+    assert told["problems"] == []
+    assert not any("auth" in warning for warning in told["warnings"]), told
+    [reply] = await site.lines("LOOKUP", {"user": JAN.email, "service": "lmtp", "dovecot": "2.4"})
+    assert f"mail_path={elsewhere}/{JAN.mailbox}" in reply.decode()
+    assert await site.by_login("anna@lxtreme.nl") == "accepted anna"  # an address of hers
+    assert await site.by_login("jawi_lx@lxtreme.nl") == "rejected"  # that was the realm
+
+
+async def test_a_reload_that_could_let_nobody_in_changes_nothing(site: LoginSite) -> None:
+    config = site.daemon.config
+    before = config.read_text()
+    for wrong in (
+        before.replace("mailauth:", "mailauth:wrong"),
+        before.replace('realm = "lxtreme.nl"', 'realm = "lxtreme.nl"\nsource = "view:public.nothing"'),
+        before.replace('realm = "lxtreme.nl"', 'backend = "pam"\npam_service = "no-such-service"'),
+    ):
+        assert wrong != before
+        config.write_text(wrong)
+        told = await asyncio.to_thread(site.daemon.command, "reload")
+        assert told["problems"], told
+        assert await site.by_login(JAN.username) == "accepted jawi_lx"
+        assert AUTH_PASSWORD not in str(told)

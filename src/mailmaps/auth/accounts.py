@@ -113,6 +113,8 @@ def choose(rows: Sequence[Row], spelled: Iterable[str], names: Sequence[str]) ->
         for some in (exact, [row for row in mine if row.by != "address"], mine):
             if len({row.username for row in some}) > 1:
                 raise CannotSay("the login means several accounts")
+            if len(set(some)) > 1:
+                raise CannotSay(f"the account {some[0].username!a} has several rows that differ")
             if some:
                 return some[0]
     return None

@@ -7,6 +7,7 @@ Each door has words of its own for them; which of them a client sees is in docs/
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 
 from mailmaps.maps.answer import Unavailable
@@ -23,6 +24,12 @@ class Password:
     def reveal(self) -> bytes:
         """The password itself."""
         return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Password) and hmac.compare_digest(self._value, other.reveal())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return "Password(...)"

@@ -4,20 +4,21 @@ A login waits before its password is looked at, for the longest of three delays 
 about: for the account from this client, for the client whatever the account, and for the account from
 wherever. The last does not touch a client from which the right user has logged in before, and never refuses:
 nobody can lock a user out of his account from another address. A repeated wrong password (a phone with the
-old one) is no guess. Guesses are forgotten by half every `HALF_LIFE`. What is under way counts as wrong until
-it is known, so that a thousand guesses at once are no way around.
+old one) is no guess. Guesses are forgotten by half every `HALF_LIFE`. So many are looked at together as are
+free, and whoever has waited for his turn is told the delay of then: a thousand guesses at once are no way
+around, and sixty people who come at once behind one address wait for nothing but their turn.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from time import monotonic
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mailmaps.maps.address import fold
 from mailmaps.maps.answer import CannotSay
@@ -27,7 +28,8 @@ LONGEST_DELAY = 4.0
 FIRST_DELAY = 0.5
 HALF_LIFE = 300.0
 
-# Wrong guesses that cost nothing. A client may be an office behind one address.
+# Wrong guesses that cost nothing; as many (of a pair, of a client) are looked at together. A client may be an
+# office behind one address.
 FREE_PAIR = 4
 FREE_CLIENT = 20
 FREE_ACCOUNT = 10
@@ -50,95 +52,136 @@ Key = TypeVar("Key", str, tuple[str, str])
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@dataclass(slots=True)
 class _Entry:
-    """Wrong guesses of one kind: `wrong` as of `since`; `under_way` may become wrong."""
+    """Wrong guesses of one kind: `wrong` as of `since`; `turns` are for those that are looked at."""
 
-    wrong: float = 0.0
-    since: float = 0.0
-    under_way: int = 0
-    waiting: int = 0
-    digests: list[bytes] = field(default_factory=list)
-    known: list[str] = field(default_factory=list)
+    __slots__ = ("digests", "known", "since", "turns", "waiting", "wrong")
+
+    def __init__(self, since: float, turns: int) -> None:
+        self.wrong = 0.0
+        self.since = since
+        self.turns = asyncio.Semaphore(turns)
+        self.waiting = 0
+        self.digests: list[bytes] = []
+        self.known: list[str] = []
 
 
 class Guess:
-    """One login under way: `delay` in seconds to wait first, then tell what it was."""
+    """One login whose turn it is: to be told what it was."""
 
-    __slots__ = ("_entries", "_guesses", "_pair", "_user", "client", "delay")
+    __slots__ = ("_client", "_entries", "_guesses", "_user")
 
-    def __init__(
-        self, guesses: Guesses, user: str, client: str, entries: Sequence[_Entry], delay: float
-    ) -> None:
+    def __init__(self, guesses: Guesses, user: str, client: str, entries: _Entries) -> None:
         self._guesses = guesses
-        self._entries = entries
-        self._pair = entries[0]
         self._user = user
-        self.client = client
-        self.delay = delay
+        self._client = client
+        self._entries = entries
 
     def was_wrong(self, digest: bytes) -> None:
         """The password that `digest` stands for was wrong."""
-        self._guesses.count_wrong(self._entries, self._pair, digest)
+        self._guesses.count_wrong(self._entries, digest)
 
     def was_right(self) -> None:
         """This client knows the password."""
-        self._guesses.count_right(self._user, self.client, self._pair)
+        self._guesses.count_right(self._user, self._client, self._entries.pair)
+
+
+class _Entries(NamedTuple):
+    """What is known of one login; `client` is None where nobody's address is known."""
+
+    pair: _Entry
+    account: _Entry
+    client: _Entry | None
 
 
 class Guesses:
-    """All that is known of wrong guesses. `shared` are networks whose addresses stand for many people."""
+    """All that is known of wrong guesses. `shared` are networks whose addresses stand for many people.
 
-    def __init__(self, shared: Sequence[IPNetwork] = (), clock: Callable[[], float] = monotonic) -> None:
+    Of those whose own address is not known, `crowd` are looked at together: of those who come by a door that
+    knows none, and of those at shared addresses. So neither crowd can take all that hashes.
+    """
+
+    def __init__(
+        self,
+        shared: Sequence[IPNetwork] = (),
+        crowd: int = 1,
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._shared = shared
+        self._without_address = asyncio.Semaphore(crowd)
+        self._at_shared_ones = asyncio.Semaphore(crowd)
         self._clock = clock
+        self._sleep = sleep
         self._pairs: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._clients: OrderedDict[str, _Entry] = OrderedDict()
         self._accounts: OrderedDict[str, _Entry] = OrderedDict()
 
-    @contextmanager
-    def guess(self, user: str, client: str) -> Iterator[Guess]:
-        """A login that has come. Raises `CannotSay` where too many of the client's wait already."""
+    @asynccontextmanager
+    async def turn(self, user: str, client: str) -> AsyncIterator[Guess]:
+        """Wait for as long as a login has to. Raises `CannotSay` where too many of the client's wait."""
         name, where = fold(user), self._client(client)
-        pair, account = self._entry(self._pairs, (name, where)), self._entry(self._accounts, name)
-        entries = [pair, account] + ([self._entry(self._clients, where)] if where else [])
-        delay = max(self._delay(pair, FREE_PAIR), self._delay(entries[-1], FREE_CLIENT) if where else 0.0)
-        if where not in account.known:
-            delay = max(delay, self._delay(account, FREE_ACCOUNT))
-        gate, most = (entries[-1], MOST_WAITING) if where else (pair, MOST_WAITING_UNKNOWN)
-        if delay and gate.waiting >= most:
-            raise CannotSay("too many logins of this client wait after wrong guesses")
-        gate.waiting += bool(delay)
-        for entry in entries:
-            entry.under_way += 1
-        try:
-            yield Guess(self, name, where, entries, delay)
-        finally:
-            gate.waiting -= bool(delay)
-            for entry in entries:
-                entry.under_way -= 1
+        entries = _Entries(
+            self._entry(self._pairs, (name, where), FREE_PAIR),
+            self._entry(self._accounts, name, FREE_ACCOUNT),
+            self._entry(self._clients, where, FREE_CLIENT) if where else None,
+        )
+        crowd = self._at_shared_ones if client else self._without_address
+        waited = 0.0
+        while True:
+            delay = self._delay(entries, where)
+            if delay > waited:
+                await self._wait(entries, delay - waited)
+                waited = delay
+            async with entries.pair.turns, entries.client.turns if entries.client else crowd:
+                if self._delay(entries, where) <= waited:  # others may have been wrong meanwhile
+                    yield Guess(self, name, where, entries)
+                    return
 
-    def count_wrong(self, entries: Sequence[_Entry], pair: _Entry, digest: bytes) -> None:
+    async def _wait(self, entries: _Entries, seconds: float) -> None:
+        gate, most = (
+            (entries.client, MOST_WAITING) if entries.client else (entries.pair, MOST_WAITING_UNKNOWN)
+        )
+        if gate.waiting >= most:
+            raise CannotSay("too many logins of this client wait after wrong guesses")
+        gate.waiting += 1
+        try:
+            await self._sleep(seconds)
+        finally:
+            gate.waiting -= 1
+
+    def count_wrong(self, entries: _Entries, digest: bytes) -> None:
         """A wrong password, unless it is one of this account and client again."""
+        pair = entries.pair
         if digest in pair.digests:
             return
         pair.digests = [*pair.digests[1 - _MOST_DIGESTS :], digest]
         now = self._clock()
         for entry in entries:
-            entry.wrong, entry.since = self._wrong(entry, now) + 1, now
+            if entry is not None:
+                entry.wrong, entry.since = self._wrong(entry, now) + 1, now
 
     def count_right(self, user: str, client: str, pair: _Entry) -> None:
         """The right password: this client's guesses at this account are forgiven."""
         pair.wrong, pair.digests = 0.0, []
-        account = self._entry(self._accounts, user)
+        account = self._entry(self._accounts, user, FREE_ACCOUNT)
         if client and client not in account.known:
             account.known = [*account.known[1 - _MOST_KNOWN :], client]
 
     def _wrong(self, entry: _Entry, now: float) -> float:
         return entry.wrong * math.exp2((entry.since - now) / HALF_LIFE)
 
-    def _delay(self, entry: _Entry, free: int) -> float:
-        over = round(self._wrong(entry, self._clock())) + entry.under_way - free
+    def _delay(self, entries: _Entries, client: str) -> float:
+        """Seconds from the arrival of a login until its password is looked at."""
+        delay = self._delay_of(entries.pair, FREE_PAIR)
+        if entries.client is not None:
+            delay = max(delay, self._delay_of(entries.client, FREE_CLIENT))
+        if client not in entries.account.known:
+            delay = max(delay, self._delay_of(entries.account, FREE_ACCOUNT))
+        return delay
+
+    def _delay_of(self, entry: _Entry, free: int) -> float:
+        over = round(self._wrong(entry, self._clock())) - free
         return min(FIRST_DELAY * 2.0 ** min(over, 16), LONGEST_DELAY) if over >= 0 else 0.0
 
     def _client(self, client: str) -> str:
@@ -155,10 +198,10 @@ class Guesses:
             return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
         return str(address)
 
-    def _entry(self, entries: OrderedDict[Key, _Entry], key: Key) -> _Entry:
+    def _entry(self, entries: OrderedDict[Key, _Entry], key: Key, turns: int) -> _Entry:
         entry = entries.get(key)
         if entry is None:
-            entry = entries[key] = _Entry(since=self._clock())
+            entry = entries[key] = _Entry(self._clock(), turns)
             while len(entries) > MOST:
                 entries.popitem(last=False)
         entries.move_to_end(key)

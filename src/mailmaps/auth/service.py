@@ -74,10 +74,27 @@ class LoginService:
         self._places = places
         self._rules = rules
         self._under_way: dict[bytes, asyncio.Task[Row | None]] = {}
+        self._answering = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.counts: Counter[str] = Counter()
 
     async def answer(self, question: Question, door: str) -> Result:
         """The result, always; `door` is for logs and counts."""
+        self._answering += 1
+        self._idle.clear()
+        try:
+            return await self._result(question, door)
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until nothing is being answered."""
+        await self._idle.wait()
+
+    async def _result(self, question: Question, door: str) -> Result:
         try:
             async with asyncio.timeout(LIMIT):
                 result = await self._answer(question)
@@ -127,9 +144,7 @@ class LoginService:
 
     async def _check(self, login: Login, digest: bytes) -> Row | None:
         async with asyncio.timeout(LIMIT):
-            with self._guesses.guess(login.user, login.client) as guess:
-                if guess.delay:
-                    await asyncio.sleep(guess.delay)
+            async with self._guesses.turn(login.user, login.client) as guess:
                 epoch = self._remembered.epoch
                 row = await self._find(login)
                 if not await self._verifier.is_right(login, row):

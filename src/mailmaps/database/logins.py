@@ -8,9 +8,11 @@ may be left out. Numbers and truth come in whatever type the site has them.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+import asyncpg
 
 from mailmaps.auth.accounts import RIGHTS, Row
 from mailmaps.auth.attempt import Password
@@ -18,11 +20,7 @@ from mailmaps.database.views import quote_name
 from mailmaps.maps.answer import CannotSay
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from mailmaps.database.pool import Pool
-
-log = logging.getLogger(__name__)
 
 BUILTIN = "mailmaps.logins"
 
@@ -80,7 +78,9 @@ class LoginSource:
 
 
 def _row(record: Mapping[str, Any]) -> Row:
-    username = str(record["username"])
+    username = str(record["username"] or "")
+    if not username:
+        raise CannotSay("a row of the view of logins has no username")
     return Row(
         login=str(record["login"]),
         username=username,
@@ -90,13 +90,15 @@ def _row(record: Mapping[str, Any]) -> Row:
         gid=_number(record, "gid", username),
         mailbox=None if record.get("mailbox") is None else str(record["mailbox"]),
         quota=_number(record, "quota", username),
-        active=_is_true(record.get("active", True)),
-        denied=frozenset(right for right in RIGHTS if not _is_true(record.get(right, True))),
+        active=_is_true(record, "active", username),
+        denied=frozenset(right for right in RIGHTS if not _is_true(record, right, username)),
     )
 
 
 def _stored(value: object) -> Password:
     """NULL is no password, which nobody can give."""
+    if isinstance(value, bytes):  # bytea
+        return Password(value)
     return Password(b"" if value is None else str(value).encode())
 
 
@@ -110,5 +112,15 @@ def _number(record: Mapping[str, Any], column: str, username: str) -> int | None
         raise CannotSay(f"{column} of {username!a} is no number") from None
 
 
-def _is_true(value: object) -> bool:
-    return value.strip() in _TRUE if isinstance(value, str) else bool(value)
+def _is_true(record: Mapping[str, Any], column: str, username: str) -> bool:
+    """A column that says yes or no; without it, yes; NULL is no. Raises `CannotSay` for what is neither."""
+    value = record.get(column, True)
+    if isinstance(value, asyncpg.BitString):
+        value = value.as_string()
+    elif isinstance(value, bytes):  # "char"
+        value = value.decode("ascii", "replace")
+    if isinstance(value, str):
+        return value.strip() in _TRUE
+    if value is None or isinstance(value, (bool, int, Decimal)):
+        return bool(value)
+    raise CannotSay(f"{column} of {username!a} is neither yes nor no")
