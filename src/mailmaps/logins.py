@@ -49,11 +49,11 @@ class Logins:
         remembered = Remembered(auth.remember)
         listening = settings.database if settings.database.listen_dsn else database
         self._changes = Changes(partial(connect_to_listen, listening, {}), LoginChanges(remembered))
-        self._crowds = (auth.shared_clients, max(1, _threads(settings) // 2))
+        self._shared_clients = auth.shared_clients
         self._guesses: Guesses = (
             before._guesses
-            if before is not None and before._crowds == self._crowds
-            else Guesses([ip_network(network) for network in auth.shared_clients], self._crowds[1])
+            if before is not None and before._shared_clients == auth.shared_clients
+            else Guesses([ip_network(network) for network in auth.shared_clients])
         )
         self.service = LoginService(
             source,
@@ -97,12 +97,6 @@ class Logins:
         return {"database": self._pool.state, "counts": dict(sorted(self.service.counts.items()))}
 
 
-def _threads(settings: Settings) -> int:
-    """How many passwords are looked at together."""
-    auth = settings.auth
-    return auth.pam_threads if auth.backend == "pam" else auth.threads or os.cpu_count() or 1
-
-
 def _verifier(settings: Settings, source: LoginSource) -> Verifier:
     auth = settings.auth
     if auth.backend == "pam":
@@ -110,7 +104,7 @@ def _verifier(settings: Settings, source: LoginSource) -> Verifier:
             pam.check_service(auth.pam_service)
         except pam.PamError as error:
             raise SettingsError([str(error)]) from None
-        threads = Threads("logins at PAM", _threads(settings), auth.queue)
+        threads = Threads("logins at PAM", auth.pam_threads, auth.queue)
         return PamVerifier(partial(pam.ask, auth.pam_service), threads, strip_realm=auth.pam_strip_realm)
-    threads = Threads("passwords to be hashed", _threads(settings), auth.queue)
+    threads = Threads("passwords to be hashed", auth.threads or os.cpu_count() or 1, auth.queue)
     return HashVerifier(source, threads, default_scheme=auth.default_scheme, allow_plain=auth.allow_plain)

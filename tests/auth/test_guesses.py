@@ -20,6 +20,7 @@ from mailmaps.auth.guesses import (
     MOST_WAITING,
     MOST_WAITING_UNKNOWN,
     Guesses,
+    Rank,
 )
 from mailmaps.maps.answer import CannotSay
 
@@ -205,14 +206,14 @@ async def test_without_a_client_the_account_has_a_gate_of_its_own(guesses: Guess
     assert await delay_of(guesses, "anna", HERE) <= LONGEST_DELAY
 
 
-@pytest.mark.parametrize("crowd", ["", "192.0.2.7"])
-async def test_a_crowd_without_addresses_leaves_room_for_everybody_else(guesses: Guesses, crowd: str) -> None:
-    async with guesses.turn("anna", crowd):
-        waiting = asyncio.ensure_future(delay_of(guesses, "bob", crowd))
-        assert await delay_of(guesses, "carol", HERE) == 0
-        assert await delay_of(guesses, "carol", "192.0.2.8" if not crowd else "") == 0
-        assert not waiting.done()
-    assert await waiting == 0
+@pytest.mark.parametrize(
+    ("client", "rank"),
+    [(HERE, Rank.KNOWN), ("2001:db8::1", Rank.KNOWN), ("192.0.2.7", Rank.SHARED), ("127.0.0.1", Rank.SHARED),
+     ("", Rank.UNKNOWN)],
+)  # fmt: skip
+async def test_whose_address_is_known_comes_first(guesses: Guesses, client: str, rank: Rank) -> None:
+    async with guesses.turn("anna", client) as guess:
+        assert guess.rank == rank
 
 
 async def test_memory_is_bounded(guesses: Guesses) -> None:

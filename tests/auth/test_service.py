@@ -40,9 +40,9 @@ class Counting:
         self.inner = inner
         self.asked: list[Row | None] = []
 
-    async def is_right(self, login: Login, row: Row | None) -> bool:
+    async def is_right(self, login: Login, row: Row | None, rank: int) -> bool:
         self.asked.append(row)
-        return await self.inner.is_right(login, row)
+        return await self.inner.is_right(login, row, rank)
 
     def close(self) -> None:
         self.inner.close()

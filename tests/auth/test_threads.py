@@ -49,6 +49,25 @@ async def test_beyond_the_queue_nobody_waits_and_what_nobody_waits_for_is_not_be
     threads.close()
 
 
+async def test_the_lower_rank_comes_first_and_finds_a_place() -> None:
+    threads = Threads("work", 1, 7)
+    go, done = threading.Event(), list[int]()
+    running = asyncio.ensure_future(threads.run(lambda: go.wait(60)))
+    await asyncio.sleep(0)
+    waiting = []
+    for rank, places in ((2, 3), (1, 2), (0, 2)):  # 4, 6 and 8 of all, with what is there already
+        for _ in range(places):
+            waiting.append(asyncio.ensure_future(threads.run(lambda rank=rank: done.append(rank), rank)))  # type: ignore[misc]
+            await asyncio.sleep(0)
+        with pytest.raises(CannotSay):
+            await threads.run(lambda: None, rank)
+    go.set()
+    await running
+    await asyncio.gather(*waiting)
+    assert done == [0, 0, 1, 1, 2, 2, 2]
+    threads.close()
+
+
 async def test_work_that_hangs_keeps_its_place_and_not_the_others() -> None:
     threads = Threads("work", 2, 1)
     go = threading.Event()

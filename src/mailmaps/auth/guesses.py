@@ -16,7 +16,8 @@ import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from enum import IntEnum
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
@@ -52,6 +53,14 @@ Key = TypeVar("Key", str, tuple[str, str])
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+class Rank(IntEnum):
+    """Whose address is known is slowed when he guesses, and so comes before those whose is not."""
+
+    KNOWN = 0
+    SHARED = 1  # a webmail server, this machine
+    UNKNOWN = 2  # by a door that knows none
+
+
 class _Entry:
     """Wrong guesses of one kind: `wrong` as of `since`; `turns` are for those that are looked at."""
 
@@ -67,15 +76,16 @@ class _Entry:
 
 
 class Guess:
-    """One login whose turn it is: to be told what it was."""
+    """One login whose turn it is: to be told what it was. `rank` says who of those that wait comes first."""
 
-    __slots__ = ("_client", "_entries", "_guesses", "_user")
+    __slots__ = ("_client", "_entries", "_guesses", "_user", "rank")
 
-    def __init__(self, guesses: Guesses, user: str, client: str, entries: _Entries) -> None:
+    def __init__(self, guesses: Guesses, user: str, client: str, entries: _Entries, rank: Rank) -> None:
         self._guesses = guesses
         self._user = user
         self._client = client
         self._entries = entries
+        self.rank = rank
 
     def was_wrong(self, digest: bytes) -> None:
         """The password that `digest` stands for was wrong."""
@@ -95,22 +105,15 @@ class _Entries(NamedTuple):
 
 
 class Guesses:
-    """All that is known of wrong guesses. `shared` are networks whose addresses stand for many people.
-
-    Of those whose own address is not known, `crowd` are looked at together: of those who come by a door that
-    knows none, and of those at shared addresses. So neither crowd can take all that hashes.
-    """
+    """All that is known of wrong guesses. `shared` are networks whose addresses stand for many people."""
 
     def __init__(
         self,
         shared: Sequence[IPNetwork] = (),
-        crowd: int = 1,
         clock: Callable[[], float] = monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._shared = shared
-        self._without_address = asyncio.Semaphore(crowd)
-        self._at_shared_ones = asyncio.Semaphore(crowd)
         self._clock = clock
         self._sleep = sleep
         self._pairs: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -126,16 +129,16 @@ class Guesses:
             self._entry(self._accounts, name, FREE_ACCOUNT),
             self._entry(self._clients, where, FREE_CLIENT) if where else None,
         )
-        crowd = self._at_shared_ones if client else self._without_address
+        rank = Rank.KNOWN if where else Rank.SHARED if client else Rank.UNKNOWN
         waited = 0.0
         while True:
             delay = self._delay(entries, where)
             if delay > waited:
                 await self._wait(entries, delay - waited)
                 waited = delay
-            async with entries.pair.turns, entries.client.turns if entries.client else crowd:
+            async with entries.pair.turns, entries.client.turns if entries.client else nullcontext():
                 if self._delay(entries, where) <= waited:  # others may have been wrong meanwhile
-                    yield Guess(self, name, where, entries)
+                    yield Guess(self, name, where, entries, rank)
                     return
 
     async def _wait(self, entries: _Entries, seconds: float) -> None:

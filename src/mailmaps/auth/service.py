@@ -147,7 +147,7 @@ class LoginService:
             async with self._guesses.turn(login.user, login.client) as guess:
                 epoch = self._remembered.epoch
                 row = await self._find(login)
-                if not await self._verifier.is_right(login, row):
+                if not await self._verifier.is_right(login, row, guess.rank):
                     guess.was_wrong(digest)
                     return None
                 guess.was_right()

@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 class Verifier(Protocol):
     """Checks passwords."""
 
-    async def is_right(self, login: Login, row: Row | None) -> bool:
+    async def is_right(self, login: Login, row: Row | None, rank: int) -> bool:
         """Whether the password is that of the account; None: there is no such account, which is never right.
 
-        Raises `CannotSay`.
+        Of those that wait, the lower `rank` comes first. Raises `CannotSay`.
         """
 
     def close(self) -> None:
@@ -42,13 +42,13 @@ class HashVerifier:
         self._decoys = Decoys(source)
         self._verify = partial(passwords.verify, default_scheme=default_scheme, allow_plain=allow_plain)
 
-    async def is_right(self, login: Login, row: Row | None) -> bool:
+    async def is_right(self, login: Login, row: Row | None, rank: int) -> bool:
         stored = row.stored.reveal().decode() if row else await self._decoys.choose(login.user, self._threads)
         work = partial(
             self._verify, login.password.reveal(), stored, user=row.username if row else login.user
         )
         try:
-            return await self._threads.run(work) and row is not None
+            return await self._threads.run(work, rank) and row is not None
         except passwords.CannotVerify as error:
             if row is None:  # a sample is as bad as the account it is of
                 return False
@@ -95,14 +95,14 @@ class PamVerifier:
         self._threads = threads
         self._strip_realm = strip_realm
 
-    async def is_right(self, login: Login, row: Row | None) -> bool:
+    async def is_right(self, login: Login, row: Row | None, rank: int) -> bool:
         name = row.username if row else login.user
         if self._strip_realm:
             name = name.rpartition("@")[0] or name
         password = login.password.reveal()
         if not password or b"\0" in password or "\0" in name or not name:
             return False
-        return await self._threads.run(partial(self._ask, name, password)) and row is not None
+        return await self._threads.run(partial(self._ask, name, password), rank) and row is not None
 
     def close(self) -> None:
         self._threads.close()
