@@ -297,6 +297,18 @@ async def test_check_says_whether_logins_can_be_asked(world: Database) -> None:
     assert "mailnobody" in found
 
 
+async def test_check_looks_for_the_service_file_of_pam(
+    world: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailmaps.auth.pam.FOLDERS", (tmp_path,))
+    asked = "OK auth.source builtin: can be asked"
+    more = 'backend = "pam"\n'
+    missing = f"ERROR auth.pam_service: there is no {tmp_path}/mail"
+    assert await checked(world, more=more) == [missing, asked]
+    (tmp_path / "mail").write_text("auth required pam_deny.so\n")
+    assert await checked(world, more=more) == ["OK auth.pam_service: PAM has it", asked]
+
+
 async def test_check_names_a_lookup_role_that_can_read_hashes(world: Database) -> None:
     await world.connection.execute("GRANT SELECT ON mailmaps.logins TO mailreader")
     assert await checked(world) == [

@@ -76,6 +76,7 @@ def dovecot_files(config: Path, directory: Path) -> None:
     contents["login-socket"] = (f"{_login_unix(settings)}\n".encode(), 0o644)
     for name, (content, mode) in contents.items():
         try:
+            directory.mkdir(mode=0o755, exist_ok=True)
             _write(directory / name, content, mode)
         except OSError as error:
             raise Failure(f"{directory / name}: {error.strerror}", EX_UNAVAILABLE) from None

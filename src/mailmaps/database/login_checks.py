@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from mailmaps.auth import pam
 from mailmaps.config.load import SettingsError
 from mailmaps.config.settings import Settings
 from mailmaps.database.connect import ConnectError, auth_database, connect, reason
@@ -65,12 +66,23 @@ async def login_findings(settings: Settings) -> list[Finding]:
         remedy = "is it up, and are dsn and password right? (docs/schema.md, Roles)"
         return [Finding(Level.ERROR, subject, str(error), remedy)]
     try:
-        return [await _source_finding(connection, settings)]
+        return [*_pam_findings(settings), await _source_finding(connection, settings)]
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         return [Finding(Level.ERROR, "auth.source", reason(error))]
     finally:
         with suppress(OSError, asyncpg.InterfaceError):  # it is of no use any more either way
             await connection.close(timeout=settings.database.connect_timeout)
+
+
+def _pam_findings(settings: Settings) -> list[Finding]:
+    if settings.auth.backend != "pam":
+        return []
+    try:
+        pam.check_service(settings.auth.pam_service)
+    except pam.PamError as error:
+        remedy = "PAM would ask its service `other`, and the daemon does not start"
+        return [Finding(Level.ERROR, "auth.pam_service", str(error).partition(": ")[2], remedy)]
+    return [Finding(Level.OK, "auth.pam_service", "PAM has it")]
 
 
 async def _source_finding(connection: Connection, settings: Settings) -> Finding:
