@@ -276,6 +276,17 @@ async def test_lookups() -> None:
     assert site.verifier.asked == []
 
 
+@pytest.mark.parametrize(
+    "asked", ['"q q"@lxtreme.nl', "q q@lxtreme.nl", "Q Q@LXtreme.nl", "q q+ext@lxtreme.nl"]
+)
+async def test_an_address_that_needs_quotes_is_found_in_either_form(asked: str) -> None:
+    """Dovecot's LMTP takes the quotes away."""
+    site = Site(row("quentin", '"q q"@lxtreme.nl', by="address"))
+    assert username(await site.lookup(asked)) == "quentin"
+    if "+" not in asked:
+        assert username(await site.login(asked)) == "quentin"
+
+
 async def test_a_list() -> None:
     assert await Site().service.answer(Listing(), "test") == Listed(("jawi_lx",))
 

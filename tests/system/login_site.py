@@ -127,7 +127,7 @@ class LoginSite:
         doors = queue or self.folder
         self.login_socket = self.folder / "doors" / "login.sock"
         self.auth_socket = doors / "mailmaps" / "auth"
-        self.mux = doors / "etc" / "mux"
+        self.mux = doors / "mailmaps" / "mux"
         sections: dict[str, dict[str, str | bool | int | float | list[str]]] = {
             "database": {"dsn": dsn, "auth_dsn": auth_dsn, "lookup_deadline": 2.0, "connect_timeout": 2.0},
             "auth": {"realm": REALM},

@@ -238,6 +238,16 @@ def test_lmtp_recipients(site: Site, recipient: str, reply: str) -> None:
     assert site.dovecot.lmtp(recipient)[0].startswith(reply)
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_address_that_needs_quotes(site: Site) -> None:
+    await site.database.connection.execute(
+        "INSERT INTO user_addresses (username, alias) VALUES ('anna', '\"an na\"@lxtreme.nl')"
+    )
+    for recipient in ('"an na"@lxtreme.nl', '"an na+lists"@lxtreme.nl'):
+        assert site.dovecot.lmtp(recipient)[0].startswith("250"), recipient
+    assert site.dovecot.lmtp('"nobo dy"@lxtreme.nl')[0].startswith("550 5.1.1")
+
+
 def test_over_quota_is_552(site: Site) -> None:
     """BERT may have one MB and the grace that Dovecot has for one message; ANNA's 0 is no limit."""
     megabyte = "Subject: large\n\n" + ("x" * 70 + "\n") * 14_000

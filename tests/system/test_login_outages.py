@@ -23,7 +23,7 @@ from tests.system.login_site import ACCOUNTS, ANNA, BERT, GONE, JAN, SECRET, Log
 from tests.system.postfix import PrivatePostfix
 from tests.system.processes import eventually_async
 from tests.system.test_dovecot import GRACE
-from tests.system.test_postfix_sasl import DEFAULT_PORTS, Mail, auth, use_cyrus
+from tests.system.test_postfix_sasl import DEFAULT_PORTS, Mail, auth, link_mux, use_cyrus
 
 from mailmaps.database.migrations import Site as SchemaSite
 from mailmaps.database.migrations import create
@@ -102,6 +102,7 @@ async def everything(mail_postgres: EmbeddedPostgres, outside: LmtpSink) -> Asyn
         for person in ACCOUNTS:
             logins.make_maildir(person.mailbox, person.uid)
         await stack.enter_async_context(postfix)
+        link_mux(postfix)
         await asyncio.to_thread(logins.daemon.start)
         door = "checkpassword" if installed_version().startswith("2.3") else "lua"
         dovecot = PrivateDovecot(logins.daemon.config, door, queue=postfix.folder / "queue")

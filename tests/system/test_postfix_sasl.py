@@ -54,6 +54,13 @@ def use_cyrus(postfix: PrivatePostfix) -> None:
     postfix.options = CYRUS
 
 
+def link_mux(postfix: PrivatePostfix) -> None:
+    """As systemd/mailmaps-logins.conf does it, for the how-to's smtpd.conf and a chrooted smtpd."""
+    etc = postfix.folder / "queue" / "etc"
+    etc.mkdir(mode=0o755)
+    (etc / "mux").symlink_to("../mailmaps/mux")
+
+
 @dataclass(frozen=True)
 class Mail:
     """A Postfix and the daemon that it asks."""
@@ -111,6 +118,7 @@ async def mail(postgres: EmbeddedPostgres, template: str, outside: LmtpSink) -> 
         postfix.move(ports)
         use_cyrus(postfix)
         await stack.enter_async_context(postfix)
+        link_mux(postfix)
         await asyncio.to_thread(site.daemon.start)
         yield Mail(postfix, site, outside)
 

@@ -160,7 +160,9 @@ class LoginService:
         return await self._first(spelled)
 
     async def _first(self, spelled: Sequence[str]) -> Row | None:
-        askable = [one for one in spelled if _can_be_asked(one)]
+        # Dovecot's LMTP has addresses in internal form, the database in external form ("q q"@example.com).
+        both = (form for one in spelled for form in ((one, quote(unquote(one))) if "@" in one else (one,)))
+        askable = [one for one in dict.fromkeys(both) if _can_be_asked(one)]
         if not askable:
             return None
         rows = await self._source.find(list(dict.fromkeys(map(fold, askable))))
