@@ -26,7 +26,7 @@ from mailmaps.auth.guesses import Guesses
 from mailmaps.auth.remembered import Remembered
 from mailmaps.auth.service import LoginService, Naming
 from mailmaps.auth.threads import Threads
-from mailmaps.auth.verifying import HashVerifier, PamVerifier, Verifier
+from mailmaps.auth.verifying import NOBODY, HashVerifier, PamVerifier, Verifier
 from mailmaps.maps.answer import CannotSay, Unavailable
 from mailmaps.maps.search import Rules
 
@@ -311,7 +311,7 @@ async def test_pam_gets_the_username_or_what_stands_before_its_realm() -> None:
         assert username(await site.login("JAN@lxtreme.nl")) == "jan@lxtreme.nl"
         assert asked == [(expected, SECRET)]
         assert await site.login("nobody", SECRET) == REJECTED
-        assert asked[1:] == [("nobody", SECRET)]  # it takes as long as for somebody
+        assert asked[1:] == [(NOBODY, SECRET)]  # it takes as long as for somebody
 
 
 async def test_pam_that_cannot_say() -> None:

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.postfix  # as root, on Debian
 
 SERVICES = {
     "mail": "auth required pam_unix.so nodelay\naccount required pam_unix.so\n",
+    "usual": "@include common-auth\n@include common-account\n",
+    "substack": "auth substack mail\naccount include mail\n",
     "permit": "auth required pam_permit.so\naccount required pam_permit.so\n",
     "missing-module": "auth required pam_no_such_module.so\naccount required pam_permit.so\n",
     "refusing-account": "auth required pam_permit.so\naccount required pam_deny.so\n",
@@ -145,6 +147,27 @@ def test_pam_unix_as_an_unprivileged_user_needs_the_group_shadow(etc: Path) -> N
     assert ask(etc, "mail", JAN.username, SECRET, "").startswith(
         "cannot say: PAM: Authentication service cannot"
     )
+
+
+@pytest.mark.parametrize("service", ["mail", "usual", "substack"])
+@pytest.mark.parametrize(("groups", "said"), [("shadow", "fine"), ("", "needs /etc/shadow")])
+def test_a_daemon_that_may_not_read_shadow_does_not_start_with_pam_unix(
+    etc: Path, service: str, groups: str, said: str
+) -> None:
+    """Behind Debian's common-auth it would tell everybody "wrong password"."""
+    script = (
+        "import grp, os, sys; from mailmaps.auth import pam\n"
+        f"os.setgroups([grp.getgrnam(name).gr_gid for name in {groups.split()!r}])\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "try: pam.check_service(sys.argv[1]); print('fine')\n"
+        "except pam.PamError as error: print(error)\n"
+    )
+    words = [*inside(etc), sys.executable, "-c", script, service]
+    environment = os.environ | {"PYTHONPATH": "src"}
+    done = subprocess.run(words, capture_output=True, check=True, timeout=120, env=environment, text=True)
+    assert said in done.stdout
+    if service == "usual" and not groups:
+        assert ask(etc, service, JAN.username, SECRET, groups) == "False"  # the reason
 
 
 async def test_a_module_that_hangs_is_cannot_say_and_does_not_keep_us_from_stopping(

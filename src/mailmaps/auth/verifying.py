@@ -84,6 +84,10 @@ def _made() -> str:
     return passwords.make(secrets.token_hex(16).encode(), passwords.default_scheme())
 
 
+# Whom PAM is asked for in place of a name that nobody has: what was typed may be a password, and PAM's
+# modules log names.
+NOBODY = "mailmaps-nobody"
+
 AskPam = Callable[[str, bytes], bool]
 
 
@@ -96,13 +100,18 @@ class PamVerifier:
         self._strip_realm = strip_realm
 
     async def is_right(self, login: Login, row: Row | None, rank: int) -> bool:
-        name = row.username if row else login.user
+        name = row.username if row else NOBODY
         if self._strip_realm:
             name = name.rpartition("@")[0] or name
         password = login.password.reveal()
-        if not password or b"\0" in password or "\0" in name or not name:
+        if not password or b"\0" in password:
             return False
-        return await self._threads.run(partial(self._ask, name, password), rank) and row is not None
+        try:
+            return await self._threads.run(partial(self._ask, name, password), rank) and row is not None
+        except CannotSay as error:
+            if row is not None:
+                log.error("PAM cannot say whether %a may log in: %s", row.username, error)
+            raise
 
     def close(self) -> None:
         self._threads.close()

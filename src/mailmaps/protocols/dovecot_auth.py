@@ -3,7 +3,7 @@
     S: VERSION 1 2 / MECH PLAIN plaintext / MECH LOGIN plaintext / SPID n / CUID n / COOKIE hex / DONE
     C: VERSION 1 0 / CPID n
     C: AUTH id mechanism service=smtp rip=ADDRESS [resp=BASE64]        C: CONT id BASE64        C: CANCEL id
-    S: CONT id BASE64      |  OK id user=NAME  |  FAIL id user=NAME    or the end of the connection
+    S: CONT id BASE64      |  OK id user=NAME  |  FAIL id    or the end of the connection
 
 (developers/design/auth_protocol.md of Dovecot, version 1.3; src/xsasl/xsasl_dovecot_server.c of Postfix.) The
 greeting goes out at once and whole: Postfix waits for it after its own two lines, others read first; every
@@ -84,8 +84,8 @@ class DovecotAuth:
         match result:
             case Accepted(account):
                 return b"OK\t%s\tuser=%s\n" % (number.encode(), _field(account.username))
-            case Rejected() if isinstance(asked.question, Login):
-                return _fail(number, asked.question.user)
+            case Rejected():
+                return _fail(number)
             case _:
                 return None
 
@@ -159,9 +159,9 @@ class DovecotAuth:
             del self._begun[next(iter(self._begun))]
 
 
-def _fail(number: str, user: str = "") -> bytes:
-    """Postfix logs `user=`; a `reason=` would be shown to the client."""
-    return b"\t".join([b"FAIL", number.encode(), *([b"user=" + _field(user)] if user else [])]) + b"\n"
+def _fail(number: str) -> bytes:
+    """Without `user=`, which Postfix would log: some type their password where the name belongs."""
+    return b"FAIL\t%s\n" % number.encode()
 
 
 def _field(text: str) -> bytes:
