@@ -124,7 +124,10 @@ class Clients:
     def _run(self, program: str, keys: Sequence[str], words: list[str], all_are: str) -> Load:
         with self._started(program, keys, words) as process:
             said, complaint = process.communicate(timeout=TIME_LIMIT)
-        return _load(program, words, all_are, process.returncode, said, complaint)
+        load = _load(program, words, all_are, process.returncode, said, complaint)
+        if not load.per_second:
+            raise WrongAnswers(f"{program} {' '.join(words)}: no answer in all that time")
+        return load
 
     @contextmanager
     def _started(

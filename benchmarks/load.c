@@ -278,7 +278,8 @@ static void ask_due(struct connection *connections, int connection_count, int64_
     }
 }
 
-static void run(struct connection *connections, int connection_count, double seconds, size_t most, double rate)
+static void run(struct connection *connections, int connection_count, double seconds, size_t most,
+                double rate)
 {
     struct epoll_event events[256];
     int epoll = epoll_create1(0);

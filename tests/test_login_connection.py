@@ -185,6 +185,25 @@ async def test_a_client_that_does_not_read_is_not_read_from() -> None:
     assert not transport.paused()
 
 
+async def test_nothing_is_begun_and_no_list_goes_on_for_a_client_that_does_not_read() -> None:
+    connection, transport, service = connect(LoginLines())
+    connection.data_received(b"LIST\nLIST\n")
+    await settle()
+    names = tuple(f"user{number}" for number in range(5 * NAMES_AT_ONCE))
+    service.asked[0][1].set_result(Listed(names))
+    await asyncio.sleep(0)
+    connection.pause_writing()
+    for _ in range(5):
+        await settle()
+    assert transport.written.count(b"\n") < len(names)
+    assert len(service.asked) == 1
+    connection.resume_writing()
+    for _ in range(5):
+        await settle()
+    assert transport.written.count(b"\n") == len(names) + 1
+    assert len(service.asked) == 2
+
+
 async def test_a_client_that_left_has_nothing_more_asked() -> None:
     connection, _, service = connect(LoginLines())
     connection.data_received(b"LOOKUP\tuser=a\nLOOKUP\tuser=b\n")

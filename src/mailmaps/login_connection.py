@@ -42,7 +42,9 @@ class LoginConnection(asyncio.Protocol):
         self._closed = closed
         self._waiting: deque[Asked] = deque()  # not begun
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_writable = self._is_reading = True
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._is_reading = True
         self._is_ending = False  # nothing is read any more; close when all is answered
         self._transport: asyncio.Transport
 
@@ -59,12 +61,12 @@ class LoginConnection(asyncio.Protocol):
         self._closed(self)
 
     def pause_writing(self) -> None:
-        self._is_writable = False
+        self._writable.clear()
         self._read_or_not()
 
     def resume_writing(self) -> None:
-        self._is_writable = True
-        self._read_or_not()
+        self._writable.set()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         if self._is_ending:
@@ -98,7 +100,7 @@ class LoginConnection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         most = 1 if self._codec.in_order else MOST_AT_ONCE
-        while self._waiting and len(self._tasks) < most:
+        while self._waiting and len(self._tasks) < most and self._writable.is_set():
             task = asyncio.ensure_future(self._ask(self._waiting.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -125,6 +127,7 @@ class LoginConnection(asyncio.Protocol):
             self._transport.write(self._codec.encode(asked, piece) or b"")
             written += NAMES_AT_ONCE
             await asyncio.sleep(0)
+            await self._writable.wait()
         return Listed(names[written:])
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -137,7 +140,7 @@ class LoginConnection(asyncio.Protocol):
 
     def _read_or_not(self) -> None:
         """Read, unless there is enough to do; after the end bytes are read and dropped, to see it."""
-        wants = self._is_writable and len(self._waiting) < MOST_AT_ONCE
+        wants = self._writable.is_set() and len(self._waiting) < MOST_AT_ONCE
         if wants != self._is_reading and not self._transport.is_closing():
             self._is_reading = wants
             if wants:

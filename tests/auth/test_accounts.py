@@ -49,6 +49,13 @@ def test_the_first_spelling_that_is_somebody() -> None:
     assert choose([by_name], ["nobody"], BOTH) is None
 
 
+def test_who_delivers_means_the_address() -> None:
+    by_address, by_name = row("anna", "jan@ex.org", by="address"), row("jan@ex.org")
+    assert choose([by_name, by_address], ["jan@ex.org"], BOTH) is by_name
+    assert choose([by_name, by_address], ["jan@ex.org"], BOTH[::-1]) is by_address
+    assert choose([by_name], ["jan@ex.org"], BOTH[::-1]) is by_name
+
+
 def test_only_the_names_that_count() -> None:
     by_address, by_name = row("anna", "jan", by="address"), row("jan")
     assert choose([by_address, by_name], ["jan"], ["address"]) is by_address

@@ -216,8 +216,29 @@ async def test_whose_address_is_known_comes_first(guesses: Guesses, client: str,
         assert guess.rank == rank
 
 
-async def test_memory_is_bounded(guesses: Guesses) -> None:
+async def test_memory_is_bounded_and_who_has_guessed_most_stays(guesses: Guesses) -> None:
+    await wrong(guesses, "victim", "2001:db8:ffff::1", 9)
     for number in range(2 * MOST):
         await wrong(guesses, f"user{number}", f"2001:db8:{number >> 12:x}:{number & 0xFFF:x}::1")
     for kind in (guesses._pairs, guesses._clients, guesses._accounts):
         assert len(kind) == MOST
+    assert await delay_of(guesses, "victim", "2001:db8:ffff::1") == LONGEST_DELAY
+
+
+async def test_only_wrong_guesses_leave_a_trace(guesses: Guesses) -> None:
+    await run_at_once(guesses, [(f"user{number}", HERE, b"") for number in range(100)])
+    assert not guesses._pairs
+    assert not guesses._clients
+    for number in range(FREE_CLIENT):
+        await wrong(guesses, f"user{number}", THERE)
+    known = len(guesses._pairs)
+    found = await run_at_once(guesses, [(f"name{number}", THERE, b"x") for number in range(1000)])
+    assert sum(one is None for one in found) == 1000 - MOST_WAITING
+    assert len(guesses._pairs) == known + MOST_WAITING
+
+
+async def test_guesses_that_are_forgotten_leave_none(guesses: Guesses, clock: Clock) -> None:
+    await wrong(guesses, "anna", HERE)
+    clock.now += 20 * HALF_LIFE
+    assert await delay_of(guesses, "anna", HERE) == 0
+    assert not guesses._pairs

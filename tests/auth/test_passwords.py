@@ -5,7 +5,7 @@ from __future__ import annotations
 import bcrypt
 import pytest
 
-from mailmaps.auth.passwords import MAX_PASSWORD, CannotVerify, is_known, make, verify
+from mailmaps.auth.passwords import MAX_PASSWORD, CannotVerify, is_known, is_locked, make, verify
 from mailmaps.auth.passwords.crypt3 import crypt
 
 MD5_OF_PASSWORD = "5f4dcc3b5aa765d61d8327deb882cf99"
@@ -174,3 +174,25 @@ def test_a_reason_names_known_schemes_only() -> None:
     assert "hunter2" not in str(caught.value)
     with pytest.raises(CannotVerify, match="PLAIN-TRUNC"):
         verify(b"right", "{plain-trunc}right")
+
+
+@pytest.mark.parametrize(
+    ("stored", "locked"),
+    [
+        ("", True),
+        ("x", True),
+        ("!", True),
+        ("*", True),
+        ("!$6$salt$hash", True),
+        ("{CRYPT}*", True),
+        ("{SSHA}!", True),
+        ("{PLAIN}!", False),
+        ("{NO-SUCH-SCHEME}x", False),
+        ("$6$salt$hash", False),
+        ("secret", False),
+    ],
+)
+def test_what_is_locked(stored: str, locked: bool) -> None:
+    assert is_locked(stored) == locked
+    if locked:
+        assert not verify(b"x", stored, allow_plain=True)

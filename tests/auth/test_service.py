@@ -217,17 +217,34 @@ async def test_rights_are_looked_at_with_a_remembered_password_too() -> None:
     assert await site.login("jawi_lx", service="smtp") == REJECTED
 
 
-async def test_a_password_that_was_changed_while_it_was_checked_is_not_remembered() -> None:
+async def test_what_was_changed_while_it_was_checked_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     site = Site(remember=10)
-    site.accounts.gate.clear()
-    login = asyncio.ensure_future(site.login("jawi_lx"))
-    while not site.accounts.asked:
-        await asyncio.sleep(0)
-    site.remembered.forget()
-    site.accounts.gate.set()
-    assert username(await login) == "jawi_lx"
-    assert username(await site.login("jawi_lx")) == "jawi_lx"
-    assert len(site.verifier.asked) == 2
+    is_right = site.verifier.inner.is_right
+
+    async def changed_meanwhile(login: Login, row: Row | None, rank: int) -> bool:
+        result = await is_right(login, row, rank)
+        site.remembered.forget()
+        return result
+
+    monkeypatch.setattr(site.verifier.inner, "is_right", changed_meanwhile)
+    for number in (1, 2):
+        assert username(await site.login("jawi_lx")) == "jawi_lx"
+        assert len(site.verifier.asked) == number
+
+
+async def test_an_account_that_changed_while_a_guesser_waited_is_looked_up_anew() -> None:
+    site = Site()
+
+    async def sleep(_: float) -> None:
+        site.accounts.rows = []
+        site.remembered.forget()
+
+    site.guesses._sleep = sleep
+    for number in range(4):
+        assert await site.login("jawi_lx", b"%d" % number, client="198.51.100.7") == REJECTED
+    assert await site.login("jawi_lx", client="198.51.100.7") == REJECTED  # gone by then
 
 
 async def test_one_who_hangs_up_does_not_end_it_for_the_others() -> None:
@@ -273,6 +290,8 @@ async def test_lookups() -> None:
     assert await site.lookup("nobody@lxtreme.nl") == UNKNOWN
     assert await site.lookup("gone") == UNKNOWN
     assert username(await site.lookup("gone", "doveadm")) == "gone"
+    assert username(await site.lookup("jawi_lx@lxtreme.nl", "doveadm")) == "jawi_lx"
+    assert await site.lookup("jawi_lx@lxtreme.nl") == UNKNOWN  # the realm is for logins; smtpd says 550
     assert site.verifier.asked == []
 
 
@@ -285,6 +304,51 @@ async def test_an_address_that_needs_quotes_is_found_in_either_form(asked: str) 
     assert username(await site.lookup(asked)) == "quentin"
     if "+" not in asked:
         assert username(await site.login(asked)) == "quentin"
+
+
+async def test_who_delivers_gets_whose_mailbox_it_is() -> None:
+    """As virtual_mailbox_maps has it: by address, whatever one may log in with."""
+    site = Site(
+        row("info@lxtreme.nl"),
+        row("anna", "info@lxtreme.nl", by="address"),
+        row("w+x", "w+x@lxtreme.nl", by="address"),
+    )
+    site.service._naming = Naming(["username"])
+    assert username(await site.lookup("info@lxtreme.nl", "lmtp")) == "anna"
+    assert username(await site.lookup("w+x@lxtreme.nl", "lmtp")) == "w+x"
+    assert username(await site.lookup("info@lxtreme.nl", "doveadm")) == "info@lxtreme.nl"
+    assert username(await site.login("info@lxtreme.nl")) == "info@lxtreme.nl"
+    assert await site.login("w+x@lxtreme.nl") == REJECTED
+
+
+async def test_many_names_of_one_account_are_one_account_to_a_guesser() -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    names = [f"alias{number}@lxtreme.nl" for number in range(6)]
+    site = Site(row(), *(row(login=name, by="address") for name in names))
+    site.guesses._sleep = sleep
+    for name in names:
+        assert await site.login(name, b"guess " + name.encode(), client="198.51.100.7") == REJECTED
+    assert waited == [0.5, 1]
+
+
+@pytest.mark.parametrize("stored", ["", "!", "*", "!" + HASH, "{CRYPT}*", "x"])
+async def test_a_locked_account_costs_what_everybody_costs(
+    stored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def verify(password: bytes, stored: str, **_: object) -> bool:
+        hashed.append(stored)
+        return True
+
+    monkeypatch.setattr("mailmaps.auth.verifying.passwords.verify", verify)
+    site = Site(row("locked", stored=stored), row())
+    assert await site.login("locked") == REJECTED
+    assert hashed == [HASH]
 
 
 async def test_a_list() -> None:

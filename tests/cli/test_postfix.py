@@ -323,5 +323,6 @@ def test_a_database_that_is_away_is_an_error_of_check(tmp_path: Path) -> None:
 def test_the_options_of_submission_name_the_auth_socket(door: str, path: str) -> None:
     lines = main_cf(parse(f"[dovecot_auth]\n{door}\n"), "tcp")
     assert lines[-1] == f"#   postconf -P 'submission/inet/smtpd_sasl_path={path}'"
-    assert ("must not be chrooted" in lines[-4]) == path.startswith("/")
+    assert lines[-4:-3] == ["#   postconf -P 'submission/inet/smtpd_tls_auth_only=yes'"]
+    assert ("must not be chrooted" in lines[-6]) == path.startswith("/")
     assert not any("sasl" in line for line in main_cf(parse(""), "tcp"))

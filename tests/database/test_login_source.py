@@ -108,6 +108,10 @@ async def test_numbers_too(pool: Pool, empty_database: Database, kind: str) -> N
             "SELECT 'jan' AS login, 'jan' AS username, 'x' AS password, now() AS active",
             "active of 'jan' is neither yes nor no",
         ),
+        (
+            "SELECT 'jan' AS login, 'jan' AS username, 'x' AS password, 'inf'::float8 AS uid",
+            "uid of 'jan' is no number",
+        ),
         ("SELECT 'jan' AS name, 'jan' AS username", "login"),
         ("SELECT 1 AS login, 'jan' AS username, 'x' AS password", "operator does not exist"),
         (

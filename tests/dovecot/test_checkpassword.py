@@ -7,6 +7,7 @@ Every kind of call is met with every answer and every failure there is. Each run
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+from tests.system.dovecot import installed_version
 from tests.system.login_stub import LoginStub, accepted
 
 SCRIPT = Path(__file__).parent.parent.parent / "src" / "mailmaps" / "dovecot" / "checkpassword.py"
@@ -78,7 +80,7 @@ class Program:
         words = [
             "sh",
             "-c",
-            'exec "$@" 3<&0 </dev/null',
+            f'exec "$@" 3<&0 </dev/null 4>{self.folder}/fd4',
             "sh",
             sys.executable,
             "-IS",
@@ -145,13 +147,55 @@ async def test_a_login_that_is_accepted(program: Program) -> None:
     ]
 
 
+DOVECOTS = Path("/usr/lib/dovecot/checkpassword-reply")
+
+
+@pytest.mark.postfix
+@pytest.mark.skipif(installed_version().startswith("2.4"), reason="Dovecot 2.4 has no checkpassword")
+@pytest.mark.parametrize(
+    "kind", [LOGIN, LOOKUP, BARE_CREDENTIALS], ids=["login", "lookup", "bare credentials"]
+)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"uid": 5001, "gid": 5002, "home": "/mail/jan/home", "mail": "maildir:/mail/jan"},
+        {"uid": 5001, "gid": 5002},
+        {"uid": 5001, "gid": 5002, "home": "/a b", "mail": "maildir:/a\x01b", "quota_rule": "*:storage=0M"},
+    ],
+)
+async def test_in_place_of_dovecots_program_it_answers_the_same(
+    program: Program, kind: dict[str, str], fields: dict[str, object]
+) -> None:
+    """Once through the real checkpassword-reply under another name, once by itself."""
+    program.stub.otherwise = accepted("jan", **fields)
+    (program.folder / "other-name").symlink_to(DOVECOTS)
+    given = b"jan\0" + (b"" if kind else SECRET.encode()) + b"\0\0"
+    env = {**GIVEN, **kind, "ORIG_UID": str(os.getuid())}
+    found = []
+    for path in (program.folder / "other-name", DOVECOTS):
+        run = await program.run_with(given, env, [str(path)])
+        fields_written = (program.folder / "fd4").read_bytes().removesuffix(b"\t").split(b"\t")
+        found.append((run.code, sorted(fields_written)))
+    assert found[0] == found[1]
+    assert found[0][0] == (2 if kind else 0)
+    assert b"user=jan" in found[0][1]
+
+
+async def test_without_fd_4_it_is_cannot_say(program: Program) -> None:
+    program.stub.otherwise = OK
+    words = ["sh", "-c", 'exec "$@" 3<&0 </dev/null 4>&-', "sh", sys.executable, "-IS", str(program.script)]
+    given = b"jan\0pw\0\0"
+    run = await asyncio.to_thread(program._run, [*words, "/x/checkpassword-reply"], given, dict(GIVEN), "pw")
+    assert run.code == 111
+
+
 @pytest.mark.parametrize("kind", [LOOKUP, BARE_CREDENTIALS], ids=["lookup", "bare credentials"])
 async def test_a_lookup_that_is_answered(program: Program, kind: dict[str, str]) -> None:
     run = await program.run(kind, OK)
     assert run.code == 2
     assert run.environment is not None
     assert run.environment["AUTHORIZED"] == "2"
-    assert run.environment["USER"] == "jan@example.org"
+    assert run.environment["USER"] == run.environment["userdb_user"] == "jan@example.org"
     assert not any("password" in name for name in run.environment)
     [question] = program.stub.asked
     assert question["kind"] == "LOOKUP"
@@ -234,7 +278,7 @@ async def test_no_socket_is_cannot_say(program: Program, kind: str, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_answer_that_does_not_come_is_cannot_say(program: Program, kind: str) -> None:
-    text = SCRIPT.read_text().replace("PATIENCE = 15.0", "PATIENCE = 0.2")
+    text = SCRIPT.read_text().replace("PATIENCE = 9.0", "PATIENCE = 0.2")
     assert text != SCRIPT.read_text()
     program.script.write_text(text)
     listening = program.folder / "silent.sock"

@@ -80,18 +80,18 @@ def test_dovecot_takes_the_examples(path: Path, tmp_path: Path) -> None:
     words = ["doveconf", "-c", str(copy), "first_valid_uid", "auth_mechanisms", "recipient_delimiter", "ssl"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    for line in ("first_valid_uid = 100", "recipient_delimiter = +", "ssl = required"):
+    for line in ("first_valid_uid = 100", "recipient_delimiter =", "ssl = required"):
         assert line in done.stdout
 
 
 def test_what_the_settings_decide(tmp_path: Path) -> None:
     text = printed(tmp_path, "2.3", uid="0", delimiter="+-", base="/srv/mail/", delivery="lmtp:unix:/run/x")
     assert "\nfirst_valid_uid = 1\n" in text  # root is never delivered to
-    assert "\nrecipient_delimiter = +-\n" in text
+    assert "\nrecipient_delimiter =\n" in text  # whatever Postfix's is: mailmaps knows it
     assert "mail=maildir:/srv/mail/MAILBOX" in text
     assert "\n  unix_listener /run/x {\n" in text
     assert "/run/login.sock" in text
-    assert "\nrecipient_delimiter =\n" in printed(tmp_path, "2.4", delimiter="")
+    assert "\nrecipient_delimiter =\n" in printed(tmp_path, "2.4", delimiter="+")
 
 
 @pytest.mark.parametrize(("version", "address"), [("2.3", "address"), ("2.4", "listen")])

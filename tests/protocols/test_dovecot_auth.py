@@ -189,3 +189,14 @@ def test_garbage_raises_nothing_else(pieces: list[bytes]) -> None:
 def test_a_password_does_not_show() -> None:
     [asked] = DovecotAuth().feed(auth(1, b"PLAIN", PLAIN))
     assert "cret" not in repr(asked)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [(b"smtp", "smtp"), (b"mail", "smtp"), (b"", "smtp"), (b"imap", "imap"), (b"lmtp", "smtp")],
+)
+def test_whoever_asks_here_sends_mail_unless_he_says_otherwise(said: bytes, meant: str) -> None:
+    [asked] = DovecotAuth().feed(b"AUTH\t1\tPLAIN\tservice=%s\tresp=%s\n" % (said, PLAIN))
+    assert isinstance(asked, Asked)
+    assert isinstance(asked.question, Login)
+    assert asked.question.service == meant

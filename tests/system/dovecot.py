@@ -38,7 +38,7 @@ STOP_LIMIT = 10.0
 """Seconds. Both take well under one; a test machine may be busy with its other half."""
 
 ANSWER_LIMIT = 60.0
-"""Seconds for one answer of Dovecot; its programs give up after 15."""
+"""Seconds for one answer of Dovecot; its programs give up after 9."""
 
 LIFE_LIMIT = "900"
 """Seconds after which timeout(1) ends it, should pytest be killed outright."""

@@ -238,6 +238,44 @@ def test_lmtp_recipients(site: Site, recipient: str, reply: str) -> None:
     assert site.dovecot.lmtp(recipient)[0].startswith(reply)
 
 
+AWKWARD = (
+    # username, email, mailbox: each may be taken for another by who cuts or mixes names up
+    ("plus", "jan+plus@lxtreme.nl", "lxtreme.nl/plus"),
+    ("hyphen", "anna-marie@lxtreme.nl", "lxtreme.nl/hyphen"),
+    ("info@lxtreme.nl", "someone@lxtreme.nl", "lxtreme.nl/someone"),
+    ("real-info", "info@lxtreme.nl", "lxtreme.nl/info"),
+    ("quoted", '"q q"@lxtreme.nl', "lxtreme.nl/quoted"),
+    ("umlaut", "jürgen@lxtreme.nl", "lxtreme.nl/jürgen"),
+)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_lmtp_files_mail_where_virtual_mailbox_maps_says(site: Site) -> None:
+    """Every address that smtpd takes, into the folder of its value, and no other."""
+    for number, (username, email, mailbox) in enumerate(AWKWARD, start=5040):
+        await site.database.connection.execute(
+            "INSERT INTO user_accounts (username, uid, gid, password, email, mailbox, active)"
+            " VALUES ($1, $2, 5001, '', $3, $4, '1')", username, number, email, mailbox,
+        )  # fmt: skip
+        site.logins.make_maildir(mailbox, number)
+    rows = await site.database.connection.fetch(
+        "SELECT key, value FROM mailmaps.virtual_mailbox_maps WHERE value IS NOT NULL AND left(key, 1) <> '@'"
+    )
+    mailboxes = {str(row["key"]): str(row["value"]) for row in rows}
+    assert len(mailboxes) > len(AWKWARD)
+    extended = {
+        key.replace("@", "+ext@"): value for key, value in mailboxes.items() if not set('"+') & set(key)
+    }
+    for key, value in (mailboxes | extended).items():
+        [told] = await site.logins.lines("LOOKUP", {"user": key, "service": "lmtp", "dovecot": "2.4"})
+        assert f"\tmail_path={site.logins.base}/{value.rstrip('/')}\t".encode() in told + b"\t", key
+        if key.isascii():
+            folder = site.logins.base / value / "new"
+            before = len(list(folder.iterdir())) if folder.exists() else 0
+            assert site.dovecot.lmtp(key, "Subject: whose\n\nhello\n")[-1].startswith("250"), key
+            assert len(list(folder.iterdir())) == before + 1, key
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_address_that_needs_quotes(site: Site) -> None:
     await site.database.connection.execute(

@@ -6,7 +6,7 @@ that could mean two accounts means none: that is "cannot say", since somebody ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,8 @@ RIGHT_OF = {
     "lda": "receive",
     "quota-status": "receive",
 }
+# Who delivers asks by address, and means what virtual_mailbox_maps means by it.
+DELIVERS = frozenset(service for service, right in RIGHT_OF.items() if right == "receive")
 RIGHTS = ("imap", "pop3", "smtp", "sieve", "receive")
 
 # uid_t and gid_t; the largest of all means "none".
@@ -101,16 +103,14 @@ def spellings(user: str, realm: str, own_realm: str) -> tuple[str, ...]:
     return (joined,)
 
 
-def choose(rows: Sequence[Row], spelled: Iterable[str], names: Sequence[str]) -> Row | None:
+def choose(rows: Sequence[Row], spelled: Iterable[str], kinds: Sequence[str]) -> Row | None:
     """The row that the first spelling with any means. Raises `CannotSay` where that is two accounts.
 
-    `names` are the kinds of names that count ("username", "address").
+    `kinds` of names count ("username", "address"), the first of them first; a row without a kind is of any.
     """
-    counting = [row for row in rows if not row.by or row.by in names]
     for spelling in spelled:
-        mine = [row for row in counting if row.login == fold(spelling)]
-        exact = [row for row in mine if row.username == spelling and row.by != "address"]
-        for some in (exact, [row for row in mine if row.by != "address"], mine):
+        mine = [row for row in rows if row.login == fold(spelling)]
+        for some in _groups(mine, spelling, kinds):
             if len({row.username for row in some}) > 1:
                 raise CannotSay("the login means several accounts")
             if len(set(some)) > 1:
@@ -118,6 +118,15 @@ def choose(rows: Sequence[Row], spelled: Iterable[str], names: Sequence[str]) ->
             if some:
                 return some[0]
     return None
+
+
+def _groups(rows: Sequence[Row], spelling: str, kinds: Sequence[str]) -> Iterator[list[Row]]:
+    """Rows of which one is meant, in the order to look: an exact username before one that folds alike."""
+    for kind in (*kinds, ""):
+        of_kind = [row for row in rows if row.by == kind]
+        if kind != "address":
+            yield [row for row in of_kind if row.username == spelling]
+        yield of_kind
 
 
 def account(row: Row, places: Places) -> Account:

@@ -15,9 +15,10 @@ import asyncio
 import ipaddress
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from enum import IntEnum
+from itertools import islice
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
@@ -40,8 +41,11 @@ FREE_ACCOUNT = 10
 MOST_WAITING = 8
 MOST_WAITING_UNKNOWN = 50
 
-# Entries of each kind; the longest unused goes first. Each is some 400 bytes.
+# Entries of each kind; each is some 600 bytes.
 MOST = 10_000
+
+# Entries among which one to forget is looked for.
+_LOOKED_AT = 16
 
 # Digests of wrong passwords that are known again, of each entry.
 _MOST_DIGESTS = 4
@@ -64,13 +68,14 @@ class Rank(IntEnum):
 class _Entry:
     """Wrong guesses of one kind: `wrong` as of `since`; `turns` are for those that are looked at."""
 
-    __slots__ = ("digests", "known", "since", "turns", "waiting", "wrong")
+    __slots__ = ("digests", "known", "since", "turns", "users", "waiting", "wrong")
 
     def __init__(self, since: float, turns: int) -> None:
         self.wrong = 0.0
         self.since = since
         self.turns = asyncio.Semaphore(turns)
         self.waiting = 0
+        self.users = 0  # logins that hold it
         self.digests: list[bytes] = []
         self.known: list[str] = []
 
@@ -78,11 +83,10 @@ class _Entry:
 class Guess:
     """One login whose turn it is: to be told what it was. `rank` says who of those that wait comes first."""
 
-    __slots__ = ("_client", "_entries", "_guesses", "_user", "rank")
+    __slots__ = ("_client", "_entries", "_guesses", "rank")
 
-    def __init__(self, guesses: Guesses, user: str, client: str, entries: _Entries, rank: Rank) -> None:
+    def __init__(self, guesses: Guesses, client: str, entries: _Entries, rank: Rank) -> None:
         self._guesses = guesses
-        self._user = user
         self._client = client
         self._entries = entries
         self.rank = rank
@@ -93,7 +97,7 @@ class Guess:
 
     def was_right(self) -> None:
         """This client knows the password."""
-        self._guesses.count_right(self._user, self._client, self._entries.pair)
+        self._guesses.count_right(self._client, self._entries)
 
 
 class _Entries(NamedTuple):
@@ -124,34 +128,41 @@ class Guesses:
     async def turn(self, user: str, client: str) -> AsyncIterator[Guess]:
         """Wait for as long as a login has to. Raises `CannotSay` where too many of the client's wait."""
         name, where = fold(user), self._client(client)
-        entries = _Entries(
-            self._entry(self._pairs, (name, where), FREE_PAIR),
-            self._entry(self._accounts, name, FREE_ACCOUNT),
-            self._entry(self._clients, where, FREE_CLIENT) if where else None,
-        )
         rank = Rank.KNOWN if where else Rank.SHARED if client else Rank.UNKNOWN
-        waited = 0.0
-        while True:
-            delay = self._delay(entries, where)
-            if delay > waited:
-                await self._wait(entries, delay - waited)
-                waited = delay
-            async with entries.pair.turns, entries.client.turns if entries.client else nullcontext():
-                if self._delay(entries, where) <= waited:  # others may have been wrong meanwhile
-                    yield Guess(self, name, where, entries, rank)
-                    return
+        with ExitStack() as held:
+            # The client first: whoever is refused must leave no trace by which others' would be forgotten.
+            of_client = held.enter_context(self._held(self._clients, where, FREE_CLIENT)) if where else None
+            if of_client is not None:
+                self._check_gate(of_client, MOST_WAITING, self._delay_of(of_client, FREE_CLIENT))
+            entries = _Entries(
+                held.enter_context(self._held(self._pairs, (name, where), FREE_PAIR)),
+                held.enter_context(self._held(self._accounts, name, FREE_ACCOUNT)),
+                of_client,
+            )
+            waited = 0.0
+            while True:
+                delay = self._delay(entries, where)
+                if delay > waited:
+                    await self._wait(entries, delay - waited)
+                    waited = delay
+                async with entries.pair.turns, of_client.turns if of_client else nullcontext():
+                    if self._delay(entries, where) <= waited:  # others may have been wrong meanwhile
+                        yield Guess(self, where, entries, rank)
+                        return
 
     async def _wait(self, entries: _Entries, seconds: float) -> None:
-        gate, most = (
-            (entries.client, MOST_WAITING) if entries.client else (entries.pair, MOST_WAITING_UNKNOWN)
-        )
-        if gate.waiting >= most:
-            raise CannotSay("too many logins of this client wait after wrong guesses")
+        gate = entries.client or entries.pair
+        self._check_gate(gate, MOST_WAITING if entries.client else MOST_WAITING_UNKNOWN, seconds)
         gate.waiting += 1
         try:
             await self._sleep(seconds)
         finally:
             gate.waiting -= 1
+
+    @staticmethod
+    def _check_gate(gate: _Entry, most: int, delay: float) -> None:
+        if delay and gate.waiting >= most:
+            raise CannotSay("too many logins of this client wait after wrong guesses")
 
     def count_wrong(self, entries: _Entries, digest: bytes) -> None:
         """A wrong password, unless it is one of this account and client again."""
@@ -164,12 +175,11 @@ class Guesses:
             if entry is not None:
                 entry.wrong, entry.since = self._wrong(entry, now) + 1, now
 
-    def count_right(self, user: str, client: str, pair: _Entry) -> None:
+    def count_right(self, client: str, entries: _Entries) -> None:
         """The right password: this client's guesses at this account are forgiven."""
-        pair.wrong, pair.digests = 0.0, []
-        account = self._entry(self._accounts, user, FREE_ACCOUNT)
-        if client and client not in account.known:
-            account.known = [*account.known[1 - _MOST_KNOWN :], client]
+        entries.pair.wrong, entries.pair.digests = 0.0, []
+        if client and client not in entries.account.known:
+            entries.account.known = [*entries.account.known[1 - _MOST_KNOWN :], client]
 
     def _wrong(self, entry: _Entry, now: float) -> float:
         return entry.wrong * math.exp2((entry.since - now) / HALF_LIFE)
@@ -201,11 +211,28 @@ class Guesses:
             return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
         return str(address)
 
-    def _entry(self, entries: OrderedDict[Key, _Entry], key: Key, turns: int) -> _Entry:
+    @contextmanager
+    def _held(self, entries: OrderedDict[Key, _Entry], key: Key, turns: int) -> Iterator[_Entry]:
+        """The entry of a key while a login uses it; one that tells nothing does not stay."""
         entry = entries.get(key)
         if entry is None:
             entry = entries[key] = _Entry(self._clock(), turns)
-            while len(entries) > MOST:
-                entries.popitem(last=False)
         entries.move_to_end(key)
-        return entry
+        entry.users += 1
+        try:
+            yield entry
+        finally:
+            entry.users -= 1
+            if not entry.users and not entry.known and round(self._wrong(entry, self._clock())) == 0:
+                entries.pop(key, None)
+            while len(entries) > MOST and self._evict(entries):
+                pass
+
+    def _evict(self, entries: OrderedDict[Key, _Entry]) -> bool:
+        """Forget what tells least of those unused longest; False if all of them are in use."""
+        now = self._clock()
+        oldest = [(key, entry) for key, entry in islice(entries.items(), _LOOKED_AT) if not entry.users]
+        if not oldest:
+            return False
+        del entries[min(oldest, key=lambda one: self._wrong(one[1], now))[0]]
+        return True

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailmaps.auth.accounts import Places, Row, Source, account, choose, spellings
+from mailmaps.auth.accounts import DELIVERS, Places, Row, Source, account, choose, spellings
 from mailmaps.auth.attempt import (
     REJECTED,
     UNKNOWN,
@@ -43,11 +43,15 @@ LIMIT = 7.5
 LONGEST_NAME = 320
 
 
+# What a name in the database may be, in the order in which a login means it.
+KINDS = ("username", "address")
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """What one may log in with: the settings `names` and `realm` of [auth]."""
 
-    names: Sequence[str] = ("username", "address")
+    names: Sequence[str] = KINDS
     realm: str = ""
 
 
@@ -144,9 +148,12 @@ class LoginService:
 
     async def _check(self, login: Login, digest: bytes) -> Row | None:
         async with asyncio.timeout(LIMIT):
-            async with self._guesses.turn(login.user, login.client) as guess:
-                epoch = self._remembered.epoch
-                row = await self._find(login)
+            epoch = self._remembered.epoch
+            row = await self._find(login)
+            async with self._guesses.turn(row.username if row else login.user, login.client) as guess:
+                if epoch != self._remembered.epoch:  # somebody was slowed, and the account changed meanwhile
+                    epoch = self._remembered.epoch
+                    row = await self._find(login)
                 if not await self._verifier.is_right(login, row, guess.rank):
                     guess.was_wrong(digest)
                     return None
@@ -156,23 +163,26 @@ class LoginService:
         return row
 
     async def _find(self, login: Login) -> Row | None:
-        spelled = spellings(login.user, login.realm, self._naming.realm)
-        return await self._first(spelled)
+        kinds = [kind for kind in KINDS if kind in self._naming.names]
+        return await self._first(spellings(login.user, login.realm, self._naming.realm), kinds)
 
-    async def _first(self, spelled: Sequence[str]) -> Row | None:
+    async def _first(self, spelled: Sequence[str], kinds: Sequence[str]) -> Row | None:
         # Dovecot's LMTP has addresses in internal form, the database in external form ("q q"@example.com).
         both = (form for one in spelled for form in ((one, quote(unquote(one))) if "@" in one else (one,)))
         askable = [one for one in dict.fromkeys(both) if _can_be_asked(one)]
         if not askable:
             return None
         rows = await self._source.find(list(dict.fromkeys(map(fold, askable))))
-        return choose(rows, askable, self._naming.names)
+        return choose(rows, askable, kinds)
 
     async def _lookup(self, lookup: Lookup) -> Result:
-        spelled = spellings(lookup.user, "", self._naming.realm)
-        # LMTP's address may have an extension, where Dovecot's recipient_delimiter is not Postfix's.
-        plain = self._without_extension(lookup.user)
-        row = await self._first((*spelled, *([plain] if plain else ())))
+        """Who delivers means what virtual_mailbox_maps means: the address, then without its extension."""
+        user = lookup.user
+        if lookup.service.lower() in DELIVERS:
+            plain = self._without_extension(user)
+            row = await self._first([user, plain] if plain else [user], KINDS[::-1])
+        else:
+            row = await self._first(spellings(user, "", self._naming.realm), KINDS)
         if row is None or not row.is_known_to(lookup.service):
             return UNKNOWN
         return Accepted(account(row, self._places))

@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Protocol
 
 from mailmaps.auth import passwords
@@ -43,14 +44,17 @@ class HashVerifier:
         self._verify = partial(passwords.verify, default_scheme=default_scheme, allow_plain=allow_plain)
 
     async def is_right(self, login: Login, row: Row | None, rank: int) -> bool:
-        stored = row.stored.reveal().decode() if row else await self._decoys.choose(login.user, self._threads)
+        stored = row.stored.reveal().decode(errors="replace") if row else ""
+        exists = not passwords.is_locked(stored)
+        if not exists:
+            stored = await self._decoys.choose(login.user, self._threads)
         work = partial(
             self._verify, login.password.reveal(), stored, user=row.username if row else login.user
         )
         try:
-            return await self._threads.run(work, rank) and row is not None
+            return await self._threads.run(work, rank) and exists
         except passwords.CannotVerify as error:
-            if row is None:  # a sample is as bad as the account it is of
+            if row is None or not exists:  # a sample is as bad as the account it is of
                 return False
             log.error("the password of %a cannot be checked: %s", row.username, error)
             raise CannotSay(f"the stored password cannot be checked: {error}") from None
@@ -59,22 +63,29 @@ class HashVerifier:
         self._threads.close()
 
 
+# Seconds after which the samples are taken anew: a site may be moving to another scheme.
+FRESH = 3600.0
+
+
 class Decoys:
     """What a password is checked against where there is no account: hashes that this site really has.
 
-    The same name always gets the same one, so that repeating a question tells nothing either.
+    The same name gets the same one for `FRESH` seconds, so that repeating a question tells nothing either.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._key = secrets.token_bytes(32)
         self._samples: list[str] = []
+        self._until = 0.0  # time.monotonic()
 
     async def choose(self, user: str, threads: Threads) -> str:
         """A stored password. Raises `CannotSay`."""
-        if not self._samples:
-            samples = [one.reveal().decode() for one in await self._source.samples()]
-            self._samples = [one for one in samples if one] or [await threads.run(_made)]
+        if monotonic() > self._until:
+            samples = [one.reveal().decode(errors="replace") for one in await self._source.samples()]
+            usable = [one for one in samples if not passwords.is_locked(one)]
+            self._samples = usable or self._samples or [await threads.run(_made)]
+            self._until = monotonic() + FRESH
         digest = hashlib.blake2b(user.encode(errors="surrogateescape"), key=self._key, digest_size=8).digest()
         return self._samples[int.from_bytes(digest) % len(self._samples)]
 

@@ -93,7 +93,6 @@ def site(settings: Settings) -> Site:
     return Site(
         base=settings.postfix.virtual_mailbox_base.rstrip("/"),
         minimum_uid=settings.postfix.virtual_minimum_uid,
-        recipient_delimiter=settings.postfix.recipient_delimiter,
         login_unix=_login_unix(settings),
         extra_group=_extra_group(settings),
         lmtp=listener(settings.delivery),

@@ -267,9 +267,16 @@ def _logins(settings: Settings) -> list[str]:
         return []
     path = door.unix.removeprefix(QUEUE_DIRECTORY) or f"inet:{door.inet}"
     notes = ["# (Not below the queue directory: smtpd must not be chrooted.)"] if path.startswith("/") else []
-    options = ("smtpd_sasl_auth_enable=yes", "smtpd_sasl_type=dovecot", f"smtpd_sasl_path={path}")
+    options = (
+        "smtpd_tls_security_level=encrypt",
+        "smtpd_tls_auth_only=yes",
+        "smtpd_sasl_auth_enable=yes",
+        "smtpd_sasl_type=dovecot",
+        f"smtpd_sasl_path={path}",
+    )
     return [
-        "# Logins, for submission (and submissions, if you have it) only, in master.cf:",
+        "# Logins, for submission only, in master.cf, where Debian has it as a comment (the last three for",
+        "# submissions too, beside smtpd_tls_wrappermode=yes); never for port 25:",
         *notes,
         *(f"#   postconf -P 'submission/inet/{option}'" for option in options),
     ]

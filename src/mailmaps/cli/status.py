@@ -43,6 +43,12 @@ def _show(found: dict[str, Any]) -> None:
         if name.startswith("database"):
             away = f"; {pool['away']}" if pool["away"] else ""
             console.print(f"{escape(name)}: {pool['open']} of {pool['size']} open{escape(away)}")
+    if logins := found.get("logins"):
+        pool, counts = logins["database"], logins["counts"]
+        away = f"; {pool['away']}" if pool["away"] else ""
+        console.print(f"logins: {pool['open']} of {pool['size']} connections open{escape(away)}")
+        for what, count in counts.items():
+            console.print(f"  {escape(what)}: {count}")
     grid = Grid(title=f"mirrors in {found['directory']}", title_justify="left")
     for column in ("view", "proven", "keys", "MB", "as of", "drift"):
         grid.add_column(column, justify="left" if column in ("view", "proven") else "right")

@@ -108,7 +108,7 @@ def _number(record: Mapping[str, Any], column: str, username: str) -> int | None
         return None
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise CannotSay(f"{column} of {username!a} is no number") from None
 
 

@@ -3,9 +3,9 @@
     passdb { driver = checkpassword   args = /usr/bin/python3 -IS /usr/lib/mailmaps/checkpassword.py }
 
 Contract: "user NUL password NUL NUL" is read from fd 3 to its end, always (else Dovecot's write fails, and
-with it that login); the daemon is asked over its unix socket; on OK the program in argv[1] goes on
-(checkpassword-reply) with USER, HOME and the userdb fields in the environment. Otherwise the exit code tells
-(db-checkpassword.c:115-190 of 2.3.19.1):
+with it that login); the daemon is asked over its unix socket; on OK the program in argv[1] goes on with USER,
+HOME and the userdb fields in the environment. Where that is Dovecot's own, checkpassword-reply, we write its
+answer to fd 4 ourselves. Otherwise the exit code tells (db-checkpassword.c:115-190 of 2.3.19.1):
 
     login (AUTHORIZED unset): 1 rejected, 111 cannot say      lookup (AUTHORIZED=1): 3 unknown, 111 cannot say
     2: run the wrong way (no fd 3, no program to go on with), which Dovecot takes for 111 too
@@ -19,9 +19,10 @@ import posix
 import sys
 import time
 
-REJECTED, MISUSE, UNKNOWN, CANNOT_SAY = 1, 2, 3, 111
+ACCEPTED, REJECTED, MISUSE, UNKNOWN, CANNOT_SAY = 0, 1, 2, 3, 111
+ACCEPTED_LOOKUP = 2
 DEFAULT_SOCKET = b"/run/mailmaps/login.sock"
-PATIENCE = 15.0  # seconds; the daemon answers within 8, or is not there
+PATIENCE = 9.0  # seconds; the daemon answers within 8, or is not there
 MOST = 16384  # bytes of a reply, as of a request
 
 # Dovecot's tab-escape (strescape.c). 0x01 itself is the first to be escaped and the last to be undone.
@@ -43,7 +44,13 @@ def main() -> int:
     lookup = posix.environ.get(b"AUTHORIZED") == b"1"
     reply = ask(request(given, lookup))
     if reply[0] == b"OK":
-        posix.execve(sys.argv[1], sys.argv[1:], accepted(reply[1:], lookup))
+        environment = accepted(reply[1:], lookup)
+        if sys.argv[1].endswith("/checkpassword-reply"):
+            return answer(environment, lookup)
+        try:
+            posix.execve(sys.argv[1], sys.argv[1:], environment)
+        except OSError as error:
+            raise CannotSay("cannot run " + sys.argv[1] + ": " + str(error.strerror)) from None
     if reply[0] == (b"UNKNOWN" if lookup else b"NO"):
         return UNKNOWN if lookup else REJECTED
     if reply[0] == b"LATER":
@@ -132,7 +139,7 @@ def accepted(fields: "list[bytes]", lookup: bool) -> "dict[bytes, bytes]":
             raise CannotSay("mailmaps gave a field that the environment cannot hold")
         if name in (b"user", b"home"):
             environment[name.upper()] = value
-        else:
+        if name != b"home" and (name != b"user" or lookup):  # a lookup renames the user by userdb_user
             extra.append(b"userdb_" + name)
             environment[extra[-1]] = value
     if not environment[b"USER"]:
@@ -146,6 +153,23 @@ def accepted(fields: "list[bytes]", lookup: bool) -> "dict[bytes, bytes]":
     if lookup:
         environment[b"AUTHORIZED"] = b"2"
     return environment
+
+
+def answer(environment: "dict[bytes, bytes]", lookup: bool) -> int:
+    """Write to fd 4 what Dovecot's checkpassword-reply would: another exec is a seventh of a login.
+
+    One line of name=value, tab-escaped (checkpassword-reply.c, db-checkpassword.c:298).
+    """
+    fields = [(b"user", environment[b"USER"]), (b"userdb_home", environment.get(b"HOME", b""))]
+    fields += [(name, environment[name]) for name in environment[b"EXTRA"].split(b" ")]
+    parts = []
+    for name, value in fields:
+        for plain, escaped in ESCAPES:
+            value = value.replace(plain, escaped)
+        if value:
+            parts.append(name + b"=" + value)
+    posix.write(4, b"\t".join(parts))
+    return ACCEPTED_LOOKUP if lookup else ACCEPTED
 
 
 def say(code: int, why: str) -> int:

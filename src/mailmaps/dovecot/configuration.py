@@ -38,7 +38,6 @@ class Site:
 
     base: str
     minimum_uid: int
-    recipient_delimiter: str
     login_unix: str
     extra_group: str
     lmtp: Listener | None
@@ -74,7 +73,6 @@ def text(site: Site, version: Version, door: str) -> str:
         version=version.number,
         base=site.base,
         uid=str(max(1, site.minimum_uid)),
-        delimiter=f" {site.recipient_delimiter}" if site.recipient_delimiter else "",
         login_unix=site.login_unix,
         lmtp=" lmtp" if site.lmtp else "",
         lmtp_enabled="yes" if site.lmtp else "no",

@@ -14,7 +14,7 @@
 local unix = require "socket.unix"
 
 local DEFAULT_SOCKET = "/run/mailmaps/login.sock"
-local PATIENCE = 15 -- seconds; the daemon answers within 8, or is not there
+local PATIENCE = 9 -- seconds; the daemon answers within 8, or is not there
 
 -- Only 2.4 brings tabescape (src/lib-lua/dlua-dovecot.c:751 of 2.4.1; 2.4.0:729). It tells the dialect of the
 -- fields (mail= and quota_rule=, or mail_path= and quota_storage_size=): the other one is ignored in silence.

@@ -117,7 +117,8 @@ class DovecotAuth:
         if name not in ("PLAIN", "LOGIN"):
             return _fail(number)
         service, client = (given.get(one, b"").decode(errors="surrogateescape") for one in ("service", "rip"))
-        dialog = _Dialog(name, service, client)
+        # Postfix says what smtpd_sasl_service is; whatever that may be, mail is sent.
+        dialog = _Dialog(name, service if service in ("imap", "pop3", "sieve") else "smtp", client)
         if "resp" in given:
             return self._said(number, dialog, given["resp"])
         self._begin(number, dialog)

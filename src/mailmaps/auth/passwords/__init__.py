@@ -8,6 +8,16 @@ parallel and beside the event loop. No password and no part of a hash is in any 
 from mailmaps.auth.passwords.errors import CannotVerify
 from mailmaps.auth.passwords.making import SCHEMES, default_scheme, make
 from mailmaps.auth.passwords.schemes import KNOWN, is_known
-from mailmaps.auth.passwords.verifying import MAX_PASSWORD, verify
+from mailmaps.auth.passwords.verifying import MAX_PASSWORD, is_locked, verify
 
-__all__ = ["KNOWN", "MAX_PASSWORD", "SCHEMES", "CannotVerify", "default_scheme", "is_known", "make", "verify"]
+__all__ = [
+    "KNOWN",
+    "MAX_PASSWORD",
+    "SCHEMES",
+    "CannotVerify",
+    "default_scheme",
+    "is_known",
+    "is_locked",
+    "make",
+    "verify",
+]

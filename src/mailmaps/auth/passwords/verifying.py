@@ -44,6 +44,18 @@ def verify(
     raise CannotVerify(reason)  # out here, so that no library's exception hangs on it
 
 
+def is_locked(stored: str) -> bool:
+    """Tell whether `verify` works nothing out, whatever the password: the account is locked or has none."""
+    found = _PREFIX.fullmatch(stored)
+    if found is None:
+        return _is_locked(stored)
+    try:
+        scheme = lookup(found[1], "")
+    except CannotVerify:
+        return False
+    return not scheme.plain and _is_locked(found[2])
+
+
 def _verify(password: bytes, stored: str, user: str, default_scheme: str, allow_plain: bool) -> bool:
     if found := _PREFIX.fullmatch(stored):
         return _fits(password, found[2], lookup(found[1], user), allow_plain)
