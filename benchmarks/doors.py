@@ -31,7 +31,7 @@ SESSIONS = 64
 """Accounts whose users use IMAP; each has a Maildir after its first session."""
 
 SET_PASSWORDS = """
-UPDATE user_accounts a SET password = made.password
+UPDATE user_accounts a SET active = '1', password = made.password
 FROM unnest($1::text[], $2::text[]) AS made (username, password) WHERE a.username = made.username
 """
 
