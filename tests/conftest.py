@@ -30,6 +30,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 TEMPLATE = "mailmaps_template"
 READER_PASSWORD = "a-reader"
 AUTH_PASSWORD = "an-authenticator"
+WRITER_PASSWORD = "a-writer"
 _NUMBER = count()
 
 
@@ -93,6 +94,11 @@ class Database:
         """The DSN of `mailauth`."""
         return self.postgres.dsn(self.name, "mailauth", AUTH_PASSWORD)
 
+    @property
+    def write_dsn(self) -> str:
+        """The DSN of `mailwriter`."""
+        return self.postgres.dsn(self.name, "mailwriter", WRITER_PASSWORD)
+
     @asynccontextmanager
     async def connect(self, dsn: str | None = None) -> AsyncIterator[Connection]:
         """Another connection, by default as the owner."""
@@ -107,7 +113,11 @@ class Database:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """The session's server, with the roles. Its directory is closed to others (mode 0700)."""
     with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), fsync=False) as server:
-        for role, password in (("mailreader", READER_PASSWORD), ("mailauth", AUTH_PASSWORD)):
+        for role, password in (
+            ("mailreader", READER_PASSWORD),
+            ("mailauth", AUTH_PASSWORD),
+            ("mailwriter", WRITER_PASSWORD),
+        ):
             asyncio.run(_execute(server.dsn(), f"CREATE ROLE {role} LOGIN PASSWORD '{password}'"))
         yield server
 

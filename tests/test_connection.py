@@ -7,9 +7,10 @@ import logging
 
 import pytest
 
-from mailmaps.connection import LOOK, MOST_AT_ONCE, MOST_PER_TURN, Connection, Trust
+from mailmaps.connection import LOOK, Connection, Trust
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
 from mailmaps.maps.memo import Memo
+from mailmaps.ordered_connection import MOST_AT_ONCE, MOST_PER_TURN
 from mailmaps.protocols.socketmap import Socketmap
 from mailmaps.protocols.tcp_table import TcpTable
 

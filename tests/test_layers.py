@@ -17,19 +17,25 @@ SOURCE = Path(__file__).parent.parent / "src"
 LAYERS = (
     ("mailmaps.cli", "mailmaps.__main__"),
     ("mailmaps.demo", "mailmaps.daemon", "mailmaps.migration", "mailmaps.filemaps", "mailmaps.maildirs"),
-    ("mailmaps.tableset", "mailmaps.reloading", "mailmaps.logins"),
-    ("mailmaps.connection", "mailmaps.login_connection", "mailmaps.control", "mailmaps.listeners",
-     "mailmaps.client", "mailmaps.database",
+    ("mailmaps.tableset", "mailmaps.reloading", "mailmaps.logins", "mailmaps.sending",
+     "mailmaps.sending_commands", "mailmaps.notifying"),
+    ("mailmaps.connection", "mailmaps.ordered_connection", "mailmaps.login_connection",
+     "mailmaps.policy_connection", "mailmaps.control", "mailmaps.listeners", "mailmaps.client",
+     "mailmaps.database", "mailmaps.notices", "mailmaps.grants_file",
      "mailmaps.mirrors", "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
     ("mailmaps.config",),
-    ("mailmaps.maps.lookup", "mailmaps.auth"),
-    ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings", "mailmaps.auth.attempt"),
+    ("mailmaps.maps.lookup", "mailmaps.auth", "mailmaps.policy"),
+    ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings", "mailmaps.auth.attempt",
+     "mailmaps.policy.texts", "mailmaps.policy.action", "mailmaps.policy.mail",
+     "mailmaps.notices.notice", "mailmaps.notices.message", "mailmaps.notices.once",
+     "mailmaps.notices.foreign", "mailmaps.notices.away"),
     ("mailmaps",),
 )  # fmt: skip
 
 # Who alone may name a library.
 OWNERS = {
     "asyncpg": ("mailmaps.database",),
+    "aiosmtplib": ("mailmaps.notices",),
     "lmdb": ("mailmaps.mirrors", "mailmaps.filemaps"),
     "uvloop": ("mailmaps.cli",),
     "click": ("mailmaps.cli",),

@@ -17,27 +17,35 @@ from dataclasses import asdict
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from mailmaps.auth.attempt import Question, Result
 from mailmaps.config import SettingsError
-from mailmaps.config.settings import Settings, Unix, split_inet
+from mailmaps.config.section import Unix, split_inet
+from mailmaps.config.settings import Settings
 from mailmaps.connection import Connection, Trust
-from mailmaps.control import CommandError, ControlConnection
+from mailmaps.control import Command, CommandError, ControlConnection
 from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
 from mailmaps.login_connection import LoginConnection
 from mailmaps.logins import Logins
 from mailmaps.maps.answer import Found, NotFound, Unavailable
 from mailmaps.maps.lookup import Table
 from mailmaps.maps.memo import Memo
+from mailmaps.notifying import Notifier
+from mailmaps.policy.action import Action
+from mailmaps.policy_connection import PolicyConnection
 from mailmaps.protocols import tcp_table
 from mailmaps.protocols.asked import LoginCodec
 from mailmaps.protocols.dovecot_auth import DovecotAuth
 from mailmaps.protocols.login import LoginLines
+from mailmaps.protocols.policy import PolicyRequest
 from mailmaps.protocols.request import Codec
 from mailmaps.protocols.saslauthd import Saslauthd
 from mailmaps.protocols.socketmap import Socketmap
 from mailmaps.reloading import Reloader
+from mailmaps.sending import Sending
+from mailmaps.sending_commands import SendingCommands
 from mailmaps.tableset import TableSet, rules
 
 log = logging.getLogger(__name__)
@@ -51,6 +59,8 @@ LAST_READ = 0.05
 # Seconds for which the start waits for a database that hangs, when what the resolver asks is held on disk.
 PATIENCE = 1.0
 
+AnyConnection = Connection | LoginConnection | PolicyConnection
+
 # The endpoints of socketmap, which have no table of their own.
 ALL_TABLES = "*"
 
@@ -62,7 +72,8 @@ class Daemon:
         """`reread` gives the settings anew for a reload. Raises `SettingsError`."""
         self._settings = settings
         self._reread = reread
-        self._set = TableSet(settings, logins=_logins(settings))
+        self._notifier = Notifier(settings)
+        self._set = TableSet(settings, logins=_logins(settings), sending=self._sending(settings))
         self._tables: dict[str, Table] = {}  # one for all connections; a reload changes what is in it
         self._memos: dict[str, Memo] = {}  # by endpoint: a table's name, or ALL_TABLES
         self._use(self._set)
@@ -71,7 +82,7 @@ class Daemon:
         self._reloader = Reloader(self._make_set, self._change_over)
         self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
         self._room: Room | None = None  # there from start() on
-        self._connections: set[Connection | LoginConnection] = set()
+        self._connections: set[AnyConnection] = set()
         self._all_closed: asyncio.Event | None = None  # set up by stop(), which waits for it
 
     def bind(self) -> None:
@@ -87,8 +98,14 @@ class Daemon:
             sock = _bind_unix(self._settings.socketmap)
             self._sockets.append((sock, partial(self._connection, ALL_TABLES, Socketmap)))
         self._bind_logins()
+        self._bind_policy()
         if self._settings.control.unix:
-            commands = {"explain": self._explain, "status": self._status, "reload": self._reload}
+            commands: dict[str, Command] = {
+                "explain": self._explain,
+                "status": self._status,
+                "reload": self._reload,
+                **SendingCommands(lambda: self._set.sending).commands,
+            }
             sock = _bind_unix(self._settings.control)
             self._sockets.append((sock, partial(ControlConnection, commands)))
 
@@ -108,8 +125,15 @@ class Daemon:
             sock = bind_inet(*split_inet(inet))
             self._sockets.append((sock, partial(self._login_connection, DovecotAuth)))
 
+    def _bind_policy(self) -> None:
+        policy = self._settings.policy
+        sockets = [bind_inet(*split_inet(policy.inet))] if policy.inet else []
+        sockets += [_bind_unix(policy)] if policy.unix else []
+        self._sockets += [(sock, self._policy_connection) for sock in sockets]
+
     async def start(self) -> None:
         """Connect, read the held tables if the database lets us, and begin to accept."""
+        self._notifier.start(lambda: self._set.away)
         for problem in await self._set.start(PATIENCE):
             log.error("%s", problem)
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
@@ -141,17 +165,27 @@ class Daemon:
             await asyncio.sleep(LAST_READ)
         await self._reloader.stop()
         await self._set.close()
+        await self._notifier.close()
         log.info("stopped")
 
     def _make_set(self) -> TableSet:
         if self._reread is None:
             raise SettingsError(["this daemon cannot read its settings anew"])
         settings = self._reread()
-        return TableSet(settings, self._set.mirrors, _logins(settings, self._set.logins))
+        return TableSet(
+            settings,
+            self._set.mirrors,
+            _logins(settings, self._set.logins),
+            self._sending(settings, self._set.sending),
+        )
+
+    def _sending(self, settings: Settings, before: Sending | None = None) -> Sending:
+        return Sending(settings, rules(settings), before, self._notifier.send)
 
     def _change_over(self, fresh: TableSet) -> tuple[TableSet, tuple[str, ...]]:
         old, self._set = self._set, fresh
         self._use(fresh)
+        self._notifier.use(fresh.settings)
         return old, self._unbound(fresh.settings)
 
     def _use(self, tables: TableSet) -> None:
@@ -177,7 +211,7 @@ class Daemon:
         ]
         found += [
             f"[{name}] takes a restart"
-            for name in ("listen", "socketmap", "control", "login", "dovecot_auth", "saslauthd")
+            for name in ("listen", "socketmap", "control", "login", "dovecot_auth", "saslauthd", "policy")
             if getattr(settings, name) != getattr(self._settings, name)
         ]
         ours = self._settings
@@ -221,13 +255,23 @@ class Daemon:
         self._connections.add(connection)
         return connection
 
+    def _policy_connection(self) -> PolicyConnection:
+        connection = PolicyConnection(self._answer_policy, self._closed)
+        self._connections.add(connection)
+        return connection
+
+    def _answer_policy(self, request: PolicyRequest) -> Action | asyncio.Future[Action]:
+        if monotonic() > self._trust.until:
+            self._trust.renew()
+        return self._set.sending.service.begin(request)  # of the settings now, whenever the client connected
+
     async def _answer_login(self, question: Question, door: str) -> Result:
         logins = self._set.logins  # those of the settings now, whenever the client connected
         if logins is None:
             return Unavailable("the settings have no login socket any more")
         return await logins.service.answer(question, door)
 
-    def _closed(self, connection: Connection | LoginConnection) -> None:
+    def _closed(self, connection: AnyConnection) -> None:
         self._connections.discard(connection)
         self._check_all_closed()
 
@@ -244,7 +288,7 @@ class Daemon:
         except UnicodeEncodeError:
             raise CommandError("the key has half a surrogate pair") from None
         explanation = await table.explain(key)
-        answer = explanation.answer
+        answer, row = explanation.answer, explanation.row
         word = (
             "found"
             if isinstance(answer, Found)
@@ -254,7 +298,7 @@ class Daemon:
         )
         return {
             "candidates": explanation.candidates,
-            "row": None if explanation.row is None else asdict(explanation.row),
+            "row": None if row is None else {"index": row.index, "values": row.values, "source": row.source},
             "said_by": explanation.said_by,
             "put_back": explanation.put_back,
             "answer": word,
@@ -263,7 +307,7 @@ class Daemon:
         }
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"connections": len(self._connections), **self._set.state}
+        return {"connections": len(self._connections), **self._set.state, "notices": self._notifier.state}
 
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
         return asdict(await asyncio.shield(self._reloader.ask()))  # whoever asked may hang up

@@ -44,7 +44,7 @@ class Logins:
         find_password(database)
         self._pool = Pool(lambda: connect(database, for_lookups=True), auth.connections)
         needed = needed_columns(auth.backend)
-        self._dsn = "database.auth_dsn" if settings.database.auth_dsn else "database.dsn"
+        self.dsn = "database.auth_dsn" if settings.database.auth_dsn else "database.dsn"
         self._source = source = LoginSource(self._pool, auth.source, database.lookup_deadline, needed)
         remembered = Remembered(auth.remember)
         listening = settings.database if settings.database.listen_dsn else database
@@ -74,7 +74,7 @@ class Logins:
         """Wait for the first connection and try the view; returns what could not be done, and why."""
         await self._pool.tried()
         if self._pool.away:
-            return [f"{self._dsn}: {self._pool.away}"]
+            return [f"{self.dsn}: {self._pool.away}"]
         try:
             await self._source.find([PROBE])
         except CannotSay as error:
@@ -90,6 +90,11 @@ class Logins:
         self.service.close()
         await self._changes.close()
         await self._pool.close()
+
+    @property
+    def away(self) -> str | None:
+        """Why the database cannot be reached, while that is so."""
+        return self._pool.away
 
     @property
     def state(self) -> dict[str, object]:

@@ -255,13 +255,33 @@ _CONVERTERS: dict[str, Callable[[str, list[str]], Value | None]] = {
     "smtputf8_enable": _yes,
     "virtual_mailbox_base": _text,
     "virtual_minimum_uid": _number,
+    "myhostname": _text,
+    "mydomain": _text,
+    "append_at_myorigin": _yes,
+    "append_dot_mydomain": _yes,
+    "swap_bangpath": _yes,
+    "allow_percent_hack": _yes,
+    "resolve_dequoted_address": _yes,
 }
 
 # What virtual(8) delivers with.
 DELIVERY = ("virtual_mailbox_base", "virtual_minimum_uid")
 
+# What completes a sender (trivial-rewrite(8)); the policy service wants to know it.
+SENDERS = (
+    "myhostname",
+    "mydomain",
+    "append_at_myorigin",
+    "append_dot_mydomain",
+    "swap_bangpath",
+    "allow_percent_hack",
+    "resolve_dequoted_address",
+)
+
 # The parameters that decide how a table is searched.
-SEARCH = tuple(name for name in _CONVERTERS if name not in ("mail_version", "config_directory", *DELIVERY))
+SEARCH = tuple(
+    name for name in _CONVERTERS if name not in ("mail_version", "config_directory", *DELIVERY, *SENDERS)
+)
 
 
 def difference(parameter: str, ours: object, theirs: object) -> str | None:

@@ -29,6 +29,8 @@ from mailmaps.maps.sources import Source, view_of
 from mailmaps.maps.tables import KINDS, TableKind
 from mailmaps.mirrors.keeper import Mirrors
 from mailmaps.mirrors.use import Use
+from mailmaps.policy.sender_table import SenderTable
+from mailmaps.sending import SENDERS, Sending
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +42,21 @@ class TableSet:
     """The tables by name, and their databases: the settings' own and those of the `.cf` files."""
 
     def __init__(
-        self, settings: Settings, mirrors: Mirrors | None = None, logins: Logins | None = None
+        self,
+        settings: Settings,
+        mirrors: Mirrors | None = None,
+        logins: Logins | None = None,
+        sending: Sending | None = None,
     ) -> None:
         """`mirrors` are those of the set before, shared if they are of the same database.
 
-        `logins` are of the same settings; they start and end with the set.
+        `logins` and `sending` (made anew without one) are of the same settings; they start and end with the
+        set.
         Raises `SettingsError` when a `.cf` file cannot be used.
         """
         self.settings = self._settings = settings
         self.logins = logins
+        self.sending = Sending(settings, rules(settings)) if sending is None else sending
         self._pool = Pool(
             lambda: connect(settings.database, for_lookups=True),
             settings.database.connections,
@@ -62,6 +70,7 @@ class TableSet:
         if not settings.database.listen_dsn:  # it is the same server
             self._mirrored.when_away(self._pool.suspect)
         self.tables = {name: self._table(name) for name in settings.tables}
+        self.sending.use(self.tables)
 
     async def start(self, patience: float | None = None) -> list[str]:
         """Connect, plan every query and read what the resolver asks; returns what could not be done, and why.
@@ -71,6 +80,7 @@ class TableSet:
         """
         if self.logins is not None:
             self.logins.start()
+        self.sending.start()
         pools = [database.pool for database in self._cf_databases.values()]
         pools += [self._pool] if self._uses_pool else []
         for pool in pools:
@@ -79,15 +89,20 @@ class TableSet:
         attempts = [pool.tried() for pool in pools]
         mirrored = asyncio.ensure_future(self._mirrored.tried())
         logins = asyncio.ensure_future(self._logins_tried())
+        sending = asyncio.ensure_future(self.sending.tried())
         try:
             async with asyncio.timeout(patience if self._mirrored.can_wait else None):
-                await asyncio.gather(*attempts, mirrored, logins)
+                await asyncio.gather(*attempts, mirrored, logins, sending)
         except TimeoutError:
             return ["the database does not answer; the tables are answered from disk"]
         problems = await asyncio.gather(*(self._problem(source) for source in self._cf_sources.values()))
         if self._uses_pool and self._pool.away:
             problems.append(f"database.dsn: {self._pool.away}")
-        return [problem for problem in problems + mirrored.result() + logins.result() if problem]
+        return [
+            problem
+            for problem in problems + mirrored.result() + logins.result() + sending.result()
+            if problem
+        ]
 
     async def _logins_tried(self) -> list[str]:
         return [] if self.logins is None else await self.logins.tried()
@@ -102,14 +117,24 @@ class TableSet:
             await table.idle()
         if self.logins is not None:
             await self.logins.idle()
+        await self.sending.idle()
 
     async def close(self) -> None:
         """End every connection."""
         if self.logins is not None:
             await self.logins.close()
+        await self.sending.close()
         await self._mirrored.leave()
         await self._pool.close()
         await asyncio.gather(*(database.close() for database in self._cf_databases.values()))
+
+    @property
+    def away(self) -> dict[str, str | None]:
+        """Each database by the setting that names it, and why it cannot be reached, while that is so."""
+        found = {"database.dsn": self._pool.away} if self._uses_pool else {}
+        found |= {database.name: database.pool.away for database in self._cf_databases.values()}
+        found |= {} if self.logins is None else {self.logins.dsn: self.logins.away}
+        return found | {"database.write_dsn": self.sending.away}
 
     @property
     def state(self) -> dict[str, object]:
@@ -119,6 +144,7 @@ class TableSet:
         for number, database in enumerate(self._cf_databases.values(), start=1):
             found[f"database {number}: {database.name}"] = database.pool.state
         found |= {} if self.logins is None else {"logins": self.logins.state}
+        found |= {"sending": self.sending.state}
         return found | self.mirrors.state
 
     async def _problem(self, source: CfSource) -> str:
@@ -152,23 +178,23 @@ class TableSet:
         cache, settings = self._settings.cache, self._settings.tables[name]
         kind = KINDS[settings.parameter]
         sources = [self._source(kind, name, source) for source in settings.sources]
-        table = Table(
-            name,
-            kind,
-            sources,
-            rules(self._settings),
-            Cache(
-                ttl=cache.ttl,
-                negative_ttl=cache.negative_ttl,
-                size=cache.size,
-                negative_size=cache.negative_size,
-            ),
-            Times(
-                deadline=self._settings.database.lookup_deadline,
-                volatile_ttl=cache.volatile_ttl,
-                max_stale=self._limits(kind).max_stale,
-            ),
+        search_rules = rules(self._settings)
+        memory = Cache(
+            ttl=cache.ttl,
+            negative_ttl=cache.negative_ttl,
+            size=cache.size,
+            negative_size=cache.negative_size,
         )
+        times = Times(
+            deadline=self._settings.database.lookup_deadline,
+            volatile_ttl=cache.volatile_ttl,
+            max_stale=self._limits(kind).max_stale,
+        )
+        if kind.name == SENDERS:
+            owners = self.sending.ownership
+            table: Table = SenderTable(name, kind, sources, search_rules, memory, times, owners)
+        else:
+            table = Table(name, kind, sources, search_rules, memory, times)
         for source in sources:
             if isinstance(source, MirroredSource):
                 self._mirrored.tell(source.rows, table.forget)
@@ -227,6 +253,13 @@ def rules(settings: Settings) -> Rules:
         mydestination=frozenset(name.casefold() for name in postfix.mydestination),
         parent_domain_matches_subdomains=frozenset(postfix.parent_domain_matches_subdomains),
         smtputf8_enable=postfix.smtputf8_enable,
+        myhostname=postfix.myhostname,
+        mydomain=postfix.mydomain,
+        append_at_myorigin=postfix.append_at_myorigin,
+        append_dot_mydomain=postfix.append_dot_mydomain,
+        swap_bangpath=postfix.swap_bangpath,
+        allow_percent_hack=postfix.allow_percent_hack,
+        resolve_dequoted_address=postfix.resolve_dequoted_address,
         local_addresses=frozenset(
             literal
             for address in postfix.inet_interfaces + postfix.proxy_interfaces

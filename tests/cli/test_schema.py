@@ -14,6 +14,7 @@ from tests.conftest import Database
 from tests.database.site import HOWTO_QUESTIONS, answers, dump, make_howto
 
 from mailmaps.database.migrations import migrations
+from mailmaps.database.sql_files import POLICY
 
 Run = Callable[..., Awaitable["subprocess.CompletedProcess[str]"]]
 
@@ -42,14 +43,19 @@ def mailmaps(
 async def test_create_then_status(mailmaps: Run) -> None:
     pending = await mailmaps("status")
     assert pending.returncode == 1
-    assert pending.stdout.startswith("the database holds no tables of ours, version 0\npending: 0001 howto\n")
+    assert pending.stdout.startswith(
+        "the database holds no tables of ours, version 0\nthe schema mailpolicy is of version 0\n"
+        "pending: 0001 howto\n"
+    )
+    assert "pending: mailpolicy 0001 policy\n" in pending.stdout
     created = await mailmaps("create")
     assert (created.returncode, created.stderr) == (0, "")
     assert "active is honoured" in created.stdout.splitlines()
     current = await mailmaps("status")
     assert current.returncode == 0
-    assert (
-        current.stdout == f"the database holds the schema of mailmaps, version {migrations()[-1].version}\n"
+    assert current.stdout == (
+        f"the database holds the schema of mailmaps, version {migrations()[-1].version}\n"
+        f"the schema mailpolicy is of version {POLICY.migrations()[-1].version}\n"
     )
     again = await mailmaps("create")
     assert again.returncode == 2
@@ -87,6 +93,26 @@ async def test_the_settings_decide_where_no_flag_does(
     assert await empty_database.connection.fetchval(question) is True
 
 
+async def test_the_schema_of_the_policy_service_alone(mailmaps: Run, empty_database: Database) -> None:
+    await empty_database.connection.execute("CREATE TABLE mailbox (username text)")
+    newest = POLICY.migrations()[-1].version
+    dry = await mailmaps("policy", "--dry-run")
+    assert dry.stdout.startswith("would apply mailpolicy 0001 policy\n")
+    made = await mailmaps("policy")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout == dry.stdout.replace("would apply", "applied")
+    status = await mailmaps("status")
+    assert (status.returncode, status.stdout) == (
+        0,
+        f"the database holds no tables of ours, version 0\nthe schema mailpolicy is of version {newest}\n",
+    )
+    await empty_database.connection.execute("INSERT INTO mailpolicy.schema_version VALUES (999, 'x')")
+    for command in ("policy", "status", "create"):
+        refused = await mailmaps(command)
+        assert refused.returncode == 2
+        assert f"mailpolicy is of version 999, this mailmaps knows {newest}" in refused.stderr
+
+
 async def test_a_database_that_is_not_there(empty_database: Database) -> None:
     words = ["schema", "status", "--dsn", empty_database.dsn.replace(empty_database.name, "nowhere")]
     done = await asyncio.to_thread(
@@ -121,4 +147,8 @@ def test_show_prints_the_sql() -> None:
     one = subprocess.run([*words, "3"], capture_output=True, text=True, check=True).stdout
     assert one.startswith("-- 0003_widen.sql\n")
     assert "CREATE VIEW" not in one
+    policy = subprocess.run([*words, "--policy"], capture_output=True, text=True, check=True).stdout
+    assert policy == "".join(
+        f"-- {one.version:04}_{one.name}.sql\n{one.sql}\n" for one in POLICY.migrations()
+    )
     assert subprocess.run([*words, "77"], capture_output=True, text=True, check=False).returncode == 2

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Database
 
 from mailmaps.database.migrations import Site, create
-from mailmaps.database.sql_files import migrations
+from mailmaps.database.sql_files import MAIN, Series
 from mailmaps.demo.data import HOWTO as HOWTO_ROWS
 from mailmaps.demo.launcher import programs
 
@@ -41,13 +41,17 @@ async def make_howto(database: Database) -> None:
 
 
 async def make_older(database: Database, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
-    """Make the schema as mailmaps made it when this version was the newest; `active` counts."""
+    """Make the schema as mailmaps made it when this version, before 12, was the newest; `active` counts.
+
+    There was no schema `mailpolicy` yet.
+    """
+    files = {MAIN.schema: MAIN.migrations()[:version]}
 
     async def finish(*_: object) -> None:
         await database.connection.execute("UPDATE mailmaps.settings SET honour_active = true")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mailmaps.database.migrations.migrations", lambda: migrations()[:version])
+        patch.setattr(Series, "migrations", lambda series: files.get(series.schema, []))
         patch.setattr("mailmaps.database.migrations._finish", finish)
         await create(database.connection, Site(), lambda _: None)
 

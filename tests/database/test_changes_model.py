@@ -1,7 +1,7 @@
 """A mirror that re-reads only what is notified stays equal to the views, whatever is written.
 
 Random transactions over a tiny world, in a real PostgreSQL; after each commit the keys and groups that came
-are read again `WHERE key = ANY`, and nothing else, and the mirror must equal all nine views.
+are read again `WHERE key = ANY`, and nothing else, and the mirror must equal all views, sender_rights too.
 
 A longer run by hand: EXAMPLES=3000 pytest tests/database/test_changes_model.py
 """
@@ -34,6 +34,7 @@ GROUPS = {
         "virtual_uid_maps",
         "virtual_gid_maps",
         "smtpd_sender_login_maps",
+        "sender_rights",
     },
 }
 DOMAINS = ("a.test", "b.test", "c.test")
@@ -179,7 +180,7 @@ UPDATE mailmaps.settings SET recipient_delimiter = '+', honour_active = true, lo
 INSERT INTO domains (gid, domain) VALUES (1, 'a.test'), (2, 'b.test'), (100, 'base.test');
 """
 EVERYTHING = " UNION ALL ".join(
-    f"SELECT '{table}', key, value FROM mailmaps.{table}" for table in DEFAULT_TABLES
+    f"SELECT '{table}', key, value FROM mailmaps.{table}" for table in (*DEFAULT_TABLES, "sender_rights")
 )
 PARTS = {
     group: " UNION ALL ".join(
@@ -192,7 +193,7 @@ Rows = dict[tuple[str, str], list[str]]
 
 
 class Mirror:
-    """All nine views, kept by notifications alone."""
+    """All these views, kept by notifications alone."""
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record], start: str) -> None:
         self.connection = connection

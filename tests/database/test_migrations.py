@@ -11,6 +11,7 @@ from tests.database.site import HOWTO_QUESTIONS, answers, dump, make_howto
 
 from mailmaps.database.migrations import Site, create, migrations, read_status, upgrade
 from mailmaps.database.preflight import SchemaError, State
+from mailmaps.database.sql_files import MAIN, POLICY
 from mailmaps.demo.data import HOWTO as HOWTO_ROWS
 from mailmaps.demo.postgres import EmbeddedPostgres
 
@@ -74,7 +75,10 @@ async def test_an_upgrade_done_twice_changes_nothing(database: Database) -> None
     said: list[str] = []
     await upgrade(database.connection, Site(recipient_delimiter="+"), said.append)
     assert dump(database) == before
-    assert said[0] == f"the schema is up to date (version {migrations()[-1].version})"
+    assert said[:2] == [
+        f"the schema {series.schema} is up to date (version {series.migrations()[-1].version})"
+        for series in (MAIN, POLICY)
+    ]
 
 
 async def test_settings_are_written_each_time(database: Database) -> None:
@@ -230,8 +234,11 @@ async def test_every_file_is_reported(empty_database: Database) -> None:
     said: list[str] = []
     await create(empty_database.connection, SITE, said.append)
     assert said == [
-        *(f"applied {one.label}" for one in migrations()),
+        *(f"applied {MAIN.label(one)}" for one in MAIN.migrations()),
+        *(f"applied {POLICY.label(one)}" for one in POLICY.migrations()),
         "active is honoured",
         "note: an INSERT that leaves active out makes an inactive account (its default is '0')",
     ]
-    assert [one.version for one in migrations()] == list(range(1, len(migrations()) + 1))
+    for series in (MAIN, POLICY):
+        files = series.migrations()
+        assert [one.version for one in files] == list(range(1, len(files) + 1))

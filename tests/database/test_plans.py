@@ -65,7 +65,7 @@ async def test_no_question_reads_a_big_table(database: Database) -> None:
     assert await connection.fetchval("SELECT count(*) FROM mailmaps.domain_alias_keys") == 50_000
     found = {
         (table, mode, len(keys)): read
-        for table in (*DEFAULT_TABLES, "logins")
+        for table in (*DEFAULT_TABLES, "sender_rights", "logins")
         for mode, keys in PLANS
         if (read := await scans(connection, table, keys, mode))
     }
@@ -111,10 +111,10 @@ async def test_a_reading_is_complete(database: Database) -> None:
     assert counts["virtual_mailbox_maps"] == counts["virtual_uid_maps"] == counts["virtual_gid_maps"] == 4000
     assert counts["relay_recipient_maps"] == 1000
     assert counts["virtual_mailbox_domains"] == counts["transport_maps"] == 1200
-    assert counts["smtpd_sender_login_maps"] == 4000 + 800
+    assert counts["smtpd_sender_login_maps"] == 4000 + 1000 + 800 + 200
     assert counts["virtual_alias_maps"] == 4000 + 1000 + 800 + 200
 
 
-@pytest.mark.parametrize("table", DEFAULT_TABLES)
+@pytest.mark.parametrize("table", [*DEFAULT_TABLES, "sender_rights"])
 async def test_an_empty_schema_answers_nothing(database: Database, table: str) -> None:
     assert await database.connection.fetch(f"SELECT key, value FROM mailmaps.{table}") == []

@@ -1,4 +1,4 @@
-"""Which targets can receive, against a model of its own: small random worlds, every key compared.
+"""Which targets can receive, and who may send as what, against a model: random worlds, every key compared.
 
 The model reads the raw rows and walks as Postfix would; it shares no code and no SQL with the views.
 """
@@ -6,6 +6,7 @@ The model reads the raw rows and walks as Postfix would; it shares no code and n
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 import asyncpg
@@ -13,6 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailmaps.demo.postgres import EmbeddedPostgres
+
+# A longer run by hand: EXAMPLES=3000.
+EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
 
 OURS = ("a.test", "b.test")
 ALIASED = "alias.test"
@@ -122,6 +126,74 @@ class Model:
             for key in known
         }
 
+    def own(self, key: str) -> list[int]:
+        """The accounts that have exactly this key."""
+        if key in self.world.listed:
+            return [self.world.listed[key]]
+        return [n for n, (email, _) in enumerate(self.world.accounts) if email == key]
+
+    def forwarded(self, key: str) -> list[str]:
+        """The targets of exactly this forward."""
+        local = key.partition("@")[0]
+        return [
+            local + target if target.startswith("@") else target
+            for address, target in self.world.forwards
+            if address == key
+        ]
+
+    def behind(self, key: str) -> str | None:
+        """The key that a domain alias stands for, if any table has that."""
+        local, _, domain = key.partition("@")
+        if domain != ALIASED or self.world.aliased is None:
+            return None
+        target = f"{local}@{self.world.aliased}"
+        return target if self.own(target) or self.forwarded(target) else None
+
+    def readers(self, key: str, seen: set[str]) -> set[int]:
+        """The accounts that mail to this key reaches; what they forward is not followed."""
+        if key in seen:
+            return set()
+        seen.add(key)
+        local, _, domain = key.partition("@")
+        candidates = [key]
+        if local and domain in self.ours:
+            candidates += [f"{local.partition('+')[0]}@{domain}", f"@{domain}"]
+        for candidate in candidates:
+            if mine := self.own(candidate):
+                return set(mine)
+            behind = self.behind(candidate)
+            if targets := self.forwarded(candidate) or ([behind] if behind else []):
+                onward = (local + target if target.startswith("@") else target for target in targets)
+                return set().union(*(self.readers(target, seen) for target in onward))
+        return set()
+
+    def ways(self, key: str) -> set[tuple[str, int]] | None:
+        """Who may send as exactly this key, with the rule; None: it is unknown."""
+        if mine := self.own(key):
+            return {("o" if self.world.accounts[n][0] == key else "a", n) for n in mine}
+        if key.partition("@")[2] in self.ours and (targets := self.forwarded(key)):
+            plain = [
+                target for target in targets if not target.startswith("@")
+            ]  # not of a catch-all to @other
+            found = {("f", n) for target in plain for n in self.readers(target, {key})}
+            behind = self.behind(key)  # what today's owners have, forward or not
+            return (
+                found | {(rule + "d", n) for rule, n in self.ways(behind) or () if rule != "f"}
+                if behind
+                else found
+            )
+        behind = self.behind(key)
+        return {(rule + "d", n) for rule, n in self.ways(behind) or ()} if behind else None
+
+    def rights(self) -> dict[str, set[str]]:
+        """The whole of sender_rights; an empty set for a key that is nobody's."""
+        domains = (*OURS, ALIASED, "out.test")
+        return {
+            key: {f"{rule} u{n}" if self.world.accounts[n][1] else f"{rule} !inactive" for rule, n in found}
+            for key in (*(f"{local}@{domain}" for local in LOCALS for domain in domains), *CATCH_ALLS)
+            if (found := self.ways(key)) is not None
+        }
+
     def reaches(self, key: str, target: str) -> bool:
         """Whether this one target arrives; an account's own email is its mailbox."""
         owner = self.owner(key)
@@ -130,20 +202,24 @@ class Model:
         return self.arrives(target)
 
 
-async def _views(postgres: EmbeddedPostgres, name: str, world: World) -> dict[str, set[str]]:
+TABLES = ("virtual_alias_maps", "sender_rights", "smtpd_sender_login_maps")
+
+
+async def _views(postgres: EmbeddedPostgres, name: str, world: World) -> list[dict[str, set[str]]]:
     connection = await asyncpg.connect(postgres.dsn(name))
     try:
         transaction = connection.transaction()
         await transaction.start()
         await _fill(connection, world)
-        rows = await connection.fetch("SELECT key, value FROM mailmaps.virtual_alias_maps")
+        listings = [await connection.fetch(f"SELECT key, value FROM mailmaps.{table}") for table in TABLES]
         await transaction.rollback()
     finally:
         await connection.close()
-    found: dict[str, set[str]] = {}
-    for key, value in rows:
-        found.setdefault(key, set()).update([value] if value else [])
-    return found
+    views: list[dict[str, set[str]]] = [{} for _ in TABLES]
+    for found, rows in zip(views, listings, strict=True):
+        for key, value in rows:
+            found.setdefault(key, set()).update([value] if value else [])
+    return views
 
 
 async def _fill(connection: asyncpg.Connection[asyncpg.Record], world: World) -> None:
@@ -164,14 +240,17 @@ async def _fill(connection: asyncpg.Connection[asyncpg.Record], world: World) ->
 
 
 def test_the_views_agree_with_the_model(postgres: EmbeddedPostgres, template: str) -> None:
-
     name = "receive_model"
     asyncio.run(_execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(worlds())
     def agree(world: World) -> None:
-        assert asyncio.run(_views(postgres, name, world)) == Model(world).aliases()
+        aliases, rights, logins = asyncio.run(_views(postgres, name, world))
+        model = Model(world)
+        assert aliases == model.aliases()
+        assert rights == model.rights()
+        assert logins == {key: {one.split()[1] for one in values} for key, values in rights.items()}
 
     try:
         agree()

@@ -34,6 +34,7 @@ NONE = replace(PLUS, recipient_delimiter="")
          ("u+e@local.test", "u@local.test", "u+e", "u", "@local.test")),
         (address_walk, PLUS, "u@ORIGIN.test", ("u@origin.test", "u", "@origin.test")),
         (address_walk, PLUS, "u@local.test.", ("u@local.test.", "u", "@local.test.")),
+        (address_walk, PLUS, '""@local.test', ('""@local.test', "@local.test", '""', "@local.test")),
         (address_walk, PLUS, "u+e", ("u+e", "u")),
         (address_walk, PLUS, '"x y+z"@a.b', ('"x y+z"@a.b', "x y+z@a.b", '"x y"@a.b', "x y@a.b", "@a.b")),
         (address_walk, PLUS, "x y+z@a.b", ('"x y+z"@a.b', "x y+z@a.b", '"x y"@a.b', "x y@a.b", "@a.b")),

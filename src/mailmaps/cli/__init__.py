@@ -12,11 +12,14 @@ from mailmaps.cli.demo import demo
 from mailmaps.cli.dovecot import dovecot_config, dovecot_files
 from mailmaps.cli.filemaps import filemaps
 from mailmaps.cli.hash import hash_password
+from mailmaps.cli.limits import limits
 from mailmaps.cli.login import login
 from mailmaps.cli.maildirs import maildirs
 from mailmaps.cli.migrate import migrate
+from mailmaps.cli.notices import notices
 from mailmaps.cli.postfix import postfix_config, print_config
 from mailmaps.cli.schema import schema
+from mailmaps.cli.senders import senders
 from mailmaps.cli.serve import serve
 from mailmaps.cli.status import status
 
@@ -42,6 +45,9 @@ _COMMANDS = (
     dovecot_files,
     login,
     hash_password,
+    senders,
+    limits,
+    notices,
     filemaps,
     maildirs,
     migrate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table as Grid
 from mailmaps.cli.options import EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, config_option, read_settings
 from mailmaps.client import SocketmapClient, TcpTableClient, open_inet, open_unix
 from mailmaps.config import Settings
-from mailmaps.config.settings import split_inet
+from mailmaps.config.section import split_inet
 from mailmaps.maps.answer import Found, NotFound
 
 FOUND, NOT_FOUND = 0, 1
@@ -111,7 +112,9 @@ def _client(settings: Settings, table: str, stack: ExitStack) -> TcpTableClient 
 RELOAD_PATIENCE = 120.0
 
 
-def ask_daemon(settings: Settings, request: dict[str, str], patience: float | None = None) -> dict[str, Any]:
+def ask_daemon(
+    settings: Settings, request: Mapping[str, Any], patience: float | None = None
+) -> dict[str, Any]:
     """What the running daemon replies on its control socket. Raises `Failure`."""
     if not settings.control.unix:
         raise Failure("the settings have no control socket (control.unix)", EX_UNAVAILABLE)

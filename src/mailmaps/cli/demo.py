@@ -77,7 +77,10 @@ def _introduce(site: Site, settings: Settings, accounts: int | None) -> None:
         f"{program} explain --config {config} virtual_alias_maps {key}",
     ]
     if accounts is None:
-        commands.append(f"echo {LOGIN_PASSWORD} | {program} login --config {config} {LOGIN}@second.example")
+        commands += [
+            f"echo {LOGIN_PASSWORD} | {program} login --config {config} {LOGIN}@second.example",
+            f"{program} senders explain --config {config} {LOGIN} info@lxtreme.example",
+        ]
     for words in commands:
         console.print(f"  {words}", soft_wrap=True)
     console.print("Other keys to try:", style="bold")

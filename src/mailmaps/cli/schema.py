@@ -1,8 +1,8 @@
 """mailmaps schema: make the tables and views, or bring those of the how-to up to date; watch a site's own.
 
-The daemon's own role must not own tables, so these commands take the owner's DSN: `--dsn`, else the one
-of the settings. Exit code 2: something is in the way, all of it is named, nothing was done (`watch`: nothing
-of that, all else).
+`policy` makes what the policy service keeps, in a schema of its own and in any database. The daemon's roles
+must not own tables, so these commands take the owner's DSN: `--dsn`, else the one of the settings. Exit code
+2: something is in the way, all of it is named, nothing was done (`watch`: nothing of that, all else).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from mailmaps.config import Settings, SettingsError
 from mailmaps.config.load import DEFAULT_PATH
 from mailmaps.database import migrations, watches
 from mailmaps.database.connect import ConnectError, connect
+from mailmaps.database.inspect import rules_off
 from mailmaps.database.login_checks import spellings
-from mailmaps.database.preflight import SchemaError
+from mailmaps.database.preflight import SchemaError, State
+from mailmaps.database.sql_files import MAIN, POLICY
 
 IN_THE_WAY = 2
 # Exit codes of `status`.
@@ -66,21 +68,41 @@ def upgrade(config: Path, dsn: str | None, honour_active: bool | None, dry_run: 
 
 @schema.command()
 @_options
+@_dry_run
+def policy(config: Path, dsn: str | None, dry_run: bool) -> None:
+    """Make or upgrade the schema of the policy service alone.
+
+    Any database takes it, also one with a site's own tables; nothing else there is touched.
+    """
+    _ask(config, dsn, lambda connection, _: migrations.policy(connection, click.echo, dry_run=dry_run))
+
+
+@schema.command()
+@_options
 @click.pass_context
 def status(context: click.Context, config: Path, dsn: str | None) -> None:
-    """Say what the database holds. Exit code 1 when files are pending."""
-    found = _ask(config, dsn, lambda connection, _: migrations.read_status(connection))
+    """Say what the database holds. Exit code 1 when files are pending.
+
+    A database that has the policy service's schema alone wants no others.
+    """
+    found: migrations.Status = _ask(config, dsn, lambda connection, _: migrations.read_status(connection))
     click.echo(f"the database holds {found.state.value}, version {found.version}")
-    for migration in found.pending:
-        click.echo(f"pending: {migration.label}")
-    context.exit(BEHIND if found.pending else UP_TO_DATE)
+    click.echo(f"the schema {found.policy.series.schema} is of version {found.policy.version}")
+    alone = found.state is State.EMPTY and found.policy.version > 0
+    standings = [found.policy] if alone else [found.main, found.policy]
+    pending = [standing.series.label(one) for standing in standings for one in standing.pending]
+    for label in pending:
+        click.echo(f"pending: {label}")
+    context.exit(BEHIND if pending else UP_TO_DATE)
 
 
 @schema.command()
 @click.argument("version", type=int, required=False)
-def show(version: int | None) -> None:
+@click.option("--policy", "of_policy", is_flag=True, help="That of the policy service.")
+def show(version: int | None, of_policy: bool) -> None:
     """Print the SQL, of all files or of one VERSION."""
-    found = [one for one in migrations.migrations() if version in (None, one.version)]
+    series = POLICY if of_policy else MAIN
+    found = [one for one in series.migrations() if version in (None, one.version)]
     if not found:
         raise Failure(f"there is no version {version}", IN_THE_WAY)
     for migration in found:
@@ -132,6 +154,7 @@ def site(settings: Settings, honour_active: bool | None = None) -> migrations.Si
         double_bounce_sender=settings.postfix.double_bounce_sender,
         login_realm=realm,
         login_addresses=addresses,
+        sender_rules_off=rules_off(settings),
     )
 
 

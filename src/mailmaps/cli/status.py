@@ -49,6 +49,7 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"logins: {pool['open']} of {pool['size']} connections open{escape(away)}")
         for what, count in counts.items():
             console.print(f"  {escape(what)}: {count}")
+    _show_sending(console, found["sending"], found["notices"])
     grid = Grid(title=f"mirrors in {found['directory']}", title_justify="left")
     for column in ("view", "proven", "keys", "MB", "as of", "drift"):
         grid.add_column(column, justify="left" if column in ("view", "proven") else "right")
@@ -63,6 +64,20 @@ def _show(found: dict[str, Any]) -> None:
         )
     if found["mirrors"]:
         console.print(grid)
+
+
+def _show_sending(console: Console, sending: dict[str, Any], notices: dict[str, Any]) -> None:
+    answers, limits = sending["answers"], sending["limits"]
+    said = ", ".join(f"{word} {count}" for word, count in answers.items()) or "not asked yet"
+    console.print(f"policy: senders {escape(sending['mode'])}; {escape(said)}")
+    trouble = f": {limits['trouble']}" if limits["trouble"] else ""
+    console.print(f"  limits are counted in the {limits['counted in']}{escape(trouble)}")
+    if pool := sending.get("database"):
+        away = f"; {pool['away']}" if pool["away"] else ""
+        console.print(f"  {pool['open']} of {pool['size']} connections open{escape(away)}")
+        console.print(f"  grants: {sending['grants']}")
+    if notices["waiting"] or notices["dropped"] or notices["trouble"]:
+        console.print(f"notices: {escape(str(notices))}")
 
 
 def _number(value: float | None, unit: float = 1) -> str:

@@ -3,7 +3,7 @@
 Asked in this order: the file named by `database.password_file`, the systemd credential
 `database-password` (systemd.exec(5) LoadCredential=), the environment variable
 MAILMAPS_DATABASE_PASSWORD. None of them: the DSN's own, or libpq's (PGPASSWORD, ~/.pgpass). For
-`database.auth_dsn` the names begin with `auth`.
+`database.auth_dsn` the names begin with `auth`, for `database.write_dsn` with `write`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ ENVIRONMENT = "MAILMAPS_DATABASE_PASSWORD"
 CREDENTIAL = "database-password"
 AUTH_ENVIRONMENT = "MAILMAPS_AUTH_DATABASE_PASSWORD"
 AUTH_CREDENTIAL = "auth-database-password"
+WRITE_ENVIRONMENT = "MAILMAPS_WRITE_DATABASE_PASSWORD"
+WRITE_CREDENTIAL = "write-database-password"
 
 
 class Secret:
@@ -43,6 +45,11 @@ def database_password(password_file: str) -> Secret | None:
 def auth_database_password(password_file: str) -> Secret | None:
     """The same for `database.auth_dsn`, with `database.auth_password_file`."""
     return _find(password_file, "database.auth_password_file", AUTH_CREDENTIAL, AUTH_ENVIRONMENT)
+
+
+def write_database_password(password_file: str) -> Secret | None:
+    """The same for `database.write_dsn`, with `database.write_password_file`."""
+    return _find(password_file, "database.write_password_file", WRITE_CREDENTIAL, WRITE_ENVIRONMENT)
 
 
 def _find(password_file: str, setting: str, credential: str, environment: str) -> Secret | None:

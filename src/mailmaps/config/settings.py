@@ -10,50 +10,22 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mailmaps.config.dsn import check_dsn
+from mailmaps.config.policy import Limits, Notices, Policy, Senders
+from mailmaps.config.section import (
+    Inet,
+    Mode,
+    Network,
+    Seconds,
+    SecondsOrOff,
+    Section,
+    Unix,
+    UnixPath,
+    split_inet,
+)
 from mailmaps.maps.tables import KINDS
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, validate_default=False
-    )
-
-
-def _inet(value: str) -> str:
-    """Check HOST:PORT with a numeric host; Postfix is often chrooted and cannot resolve names."""
-    if value:
-        split_inet(value)
-    return value
-
-
-def split_inet(value: str) -> tuple[str, int]:
-    """Split "127.0.0.1:17011" or "[::1]:17011". Raises `ValueError`."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError("not of the form ADDRESS:PORT")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        ipaddress.ip_address(bare)
-    except ValueError:
-        raise ValueError("the address before the port must be numeric, such as 127.0.0.1") from None
-    return bare, int(port)
-
-
-def _mode(value: str) -> str:
-    if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise ValueError("not an octal mode such as 0660")
-    return value
-
-
-def _network(value: str) -> str:
-    try:
-        ipaddress.ip_network(value)
-    except ValueError:
-        raise ValueError("not a network such as 192.0.2.0/24 (no bits set beyond the prefix)") from None
-    return value
 
 
 def _source(value: str) -> str:
@@ -125,15 +97,6 @@ def _delivery(value: str) -> str:
     )
 
 
-def _unix_path(value: str) -> str:
-    # sun_path holds 108 bytes with its NUL (unix(7)); Postfix dies on longer ones (unix_connect.c:69).
-    if value and not value.startswith("/"):
-        raise ValueError("a socket needs an absolute path")
-    if len(value.encode()) > 107:
-        raise ValueError("a socket's path has at most 107 bytes")
-    return value
-
-
 def _directory(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError("a directory needs an absolute path")
@@ -143,31 +106,25 @@ def _directory(value: str) -> str:
 Dsn = Annotated[str, AfterValidator(check_dsn)]
 DsnOrNone = Annotated[str, AfterValidator(lambda value: value and check_dsn(value))]
 DirectoryPath = Annotated[str, AfterValidator(_directory)]
-Inet = Annotated[str, AfterValidator(_inet)]
-Mode = Annotated[str, AfterValidator(_mode)]
-Network = Annotated[str, AfterValidator(_network)]
 SourceName = Annotated[str, AfterValidator(_source)]
 RelationName = Annotated[str, AfterValidator(_relation)]
 TableName = Annotated[str, AfterValidator(_table_name)]
 Parameter = Annotated[str, AfterValidator(_parameter)]
 MailVersion = Annotated[str, AfterValidator(_mail_version)]
-UnixPath = Annotated[str, AfterValidator(_unix_path)]
 Scheme = Annotated[str, AfterValidator(_scheme)]
 LoginSource = Annotated[str, AfterValidator(_login_source)]
 PamService = Annotated[str, AfterValidator(_pam_service)]
 HomeBase = Annotated[str, AfterValidator(lambda value: value and _directory(value))]
 Delivery = Annotated[str, AfterValidator(_delivery)]
-Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
-SecondsOrOff = Annotated[float, Field(ge=0, le=7 * 86400)]
 
 
-class Log(_Section):
+class Log(Section):
     """[log]"""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Database(_Section):
+class Database(Section):
     """[database]"""
 
     dsn: Dsn = Field(default="postgresql://mailreader@127.0.0.1:5432/mail", repr=False)
@@ -175,6 +132,8 @@ class Database(_Section):
     listen_dsn: DsnOrNone = Field(default="", repr=False)
     auth_dsn: DsnOrNone = Field(default="", repr=False)
     auth_password_file: str = ""
+    write_dsn: DsnOrNone = Field(default="", repr=False)
+    write_password_file: str = ""
     connections: int = Field(default=4, ge=1, le=100)
     connect_timeout: Seconds = 3.0
     lookup_deadline: Seconds = 5.0
@@ -182,7 +141,7 @@ class Database(_Section):
     honour_active: bool | None = None
 
 
-class Mirror(_Section):
+class Mirror(Section):
     """[mirror]"""
 
     enabled: bool = True
@@ -190,7 +149,7 @@ class Mirror(_Section):
     compare: Seconds = 3600.0
 
 
-class Filemaps(_Section):
+class Filemaps(Section):
     """[filemaps]"""
 
     directory: DirectoryPath = "/var/lib/mailmaps-filemaps"
@@ -203,7 +162,7 @@ class Filemaps(_Section):
     maildirs: bool = False
 
 
-class Cache(_Section):
+class Cache(Section):
     """[cache]"""
 
     ttl: SecondsOrOff = 30.0
@@ -217,7 +176,7 @@ class Cache(_Section):
     volatile_ttl: SecondsOrOff = 1.0
 
 
-class Postfix(_Section):
+class Postfix(Section):
     """[postfix]: the main.cf parameters of these names, as Postfix has them."""
 
     mail_version: MailVersion = ""
@@ -226,6 +185,8 @@ class Postfix(_Section):
     owner_request_special: bool = True
     double_bounce_sender: str = "double-bounce"
     propagate_unmatched_extensions: list[str] = ["canonical", "virtual"]
+    myhostname: str = ""
+    mydomain: str = ""
     myorigin: str = ""
     mydestination: list[str] = []
     inet_interfaces: list[str] = []
@@ -240,23 +201,19 @@ class Postfix(_Section):
         "smtpd_access_maps",
     ]
     smtputf8_enable: bool = True
+    append_at_myorigin: bool = True
+    append_dot_mydomain: bool = False
+    swap_bangpath: bool = True
+    allow_percent_hack: bool = True
+    resolve_dequoted_address: bool = True
     virtual_mailbox_base: str = ""
     virtual_minimum_uid: int = Field(default=100, ge=0)
 
 
-class Listen(_Section):
+class Listen(Section):
     """[listen]"""
 
     allow_networks: list[Network] = []
-
-
-class Unix(_Section):
-    """A unix socket: path, mode, owner and group."""
-
-    unix: UnixPath = ""
-    mode: Mode = "0660"
-    owner: str = ""
-    group: str = ""
 
 
 class Socketmap(Unix):
@@ -274,7 +231,7 @@ class Control(Unix):
 PLAIN_SCHEMES = ("PLAIN", "CLEAR", "CLEARTEXT", "PLAIN-TRUNC")
 
 
-class Auth(_Section):
+class Auth(Section):
     """[auth]: who may log in, whichever door he comes by."""
 
     backend: Literal["postgresql", "pam"] = "postgresql"
@@ -326,7 +283,7 @@ class Saslauthd(LoginUnix):
     """[saslauthd]"""
 
 
-class Table(_Section):
+class Table(Section):
     """[tables.NAME]; the defaults of `tcp` and `parameter` depend on the table."""
 
     parameter: Parameter = ""
@@ -343,7 +300,7 @@ def _default_tables() -> dict[str, Table]:
     }
 
 
-class Settings(_Section):
+class Settings(Section):
     """All of mailmaps.toml."""
 
     delivery: Delivery = "virtual"
@@ -360,6 +317,10 @@ class Settings(_Section):
     login: Login = Login()
     dovecot_auth: DovecotAuth = DovecotAuth()
     saslauthd: Saslauthd = Saslauthd()
+    policy: Policy = Policy()
+    senders: Senders = Senders()
+    limits: Limits = Limits()
+    notices: Notices = Notices()
     tables: dict[TableName, Table] = Field(default_factory=_default_tables)
     postfix: Postfix = Postfix()
 
@@ -418,6 +379,7 @@ class Settings(_Section):
             self.login,
             self.dovecot_auth,
             self.saslauthd,
+            self.policy,
         )
 
     @property
@@ -432,4 +394,5 @@ class Settings(_Section):
         endpoints = {f"tables.{name}.tcp": table.tcp for name, table in self.tables.items()}
         endpoints["socketmap.inet"] = self.socketmap.inet
         endpoints["dovecot_auth.inet"] = self.dovecot_auth.inet
+        endpoints["policy.inet"] = self.policy.inet
         return {path: inet for path, inet in endpoints.items() if inet}

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import asyncpg
 
 from mailmaps.config.dsn import check_dsn, each_host, place
-from mailmaps.config.secrets import Secret, auth_database_password, database_password
+from mailmaps.config.secrets import (
+    Secret,
+    auth_database_password,
+    database_password,
+    write_database_password,
+)
 from mailmaps.config.settings import Database
 
 if TYPE_CHECKING:
@@ -73,8 +78,20 @@ def auth_database(database: Database) -> Database:
     return AuthDatabase(**values)
 
 
+class WriteDatabase(Database):
+    """The database that is written to: counts of what was sent, and what commands change."""
+
+
+def write_database(database: Database) -> Database:
+    """Where and as whom is written: `write_dsn` with its own password."""
+    values = dict(database) | {"dsn": database.write_dsn, "password_file": database.write_password_file}
+    return WriteDatabase(**values)
+
+
 def find_password(database: Database) -> Secret | None:
     """The password that goes with `database.dsn`. Raises `SettingsError` for an unreadable file."""
+    if isinstance(database, WriteDatabase):
+        return write_database_password(database.password_file)
     find = auth_database_password if isinstance(database, AuthDatabase) else database_password
     return find(database.password_file)
 
@@ -84,6 +101,16 @@ def _hosts(database: Database, dsn: str | None = None) -> list[Host]:
     options = {} if password is None else {"password": password.reveal()}
     hosts = each_host(_checked(database.dsn if dsn is None else dsn))
     return [Host(place(one), {"dsn": one, **options}) for one in hosts]
+
+
+# A crash of PostgreSQL may cost what was counted in the last tenth of a second, and a count need not wait for
+# a disk.
+WRITING_SETTINGS = {"synchronous_commit": "off", "jit": "off"}
+
+
+async def connect_to_write(database: Database) -> Connection:
+    """Connect to a `write_database`. Raises `ConnectError`, `SettingsError`."""
+    return await connect_to_first(_hosts(database), database, WRITING_SETTINGS)
 
 
 # For reading a whole view: no time limit, but a locked one must not keep the others waiting; room to sort a

@@ -18,6 +18,7 @@ from mailmaps.database.watching import Watch, read_relations, read_watches
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.address import fold, is_external
 from mailmaps.maps.sources import view_of
+from mailmaps.policy.ownership import LETTERS
 
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
@@ -36,6 +37,7 @@ _ADDRESS_TABLES = {
     "virtual_uid_maps",
     "virtual_gid_maps",
     "smtpd_sender_login_maps",
+    "sender_rights",
     "relay_recipient_maps",
 }
 _HASHES = "public.user_accounts"
@@ -85,6 +87,9 @@ async def _settings_findings(connection: Connection, settings: Settings) -> list
         if row[name] != ours:
             text = f"is {row[name]!r} in the database, {ours!r} in the settings"
             findings.append(Finding(Level.ERROR, f"postfix.{name}", text, UPGRADE))
+    if row.get("sender_rules_off", "") != (off := rules_off(settings)):
+        text = f"the view smtpd_sender_login_maps has the rules {row['sender_rules_off']!r} off, not {off!r}"
+        findings.append(Finding(Level.WARNING, "senders", text, UPGRADE))
     wanted = settings.database.honour_active
     if row["honour_active"] is None:
         text = "is not decided: inactive accounts get mail"
@@ -94,6 +99,12 @@ async def _settings_findings(connection: Connection, settings: Settings) -> list
         text = f"is {row['honour_active']} in the database, {wanted} in the settings"
         findings.append(Finding(Level.WARNING, "database.honour_active", text, UPGRADE))
     return findings
+
+
+def rules_off(settings: Settings) -> str:
+    """The rules of [senders] that are off, by the letters that the schema has for them."""
+    switches = settings.senders
+    return "".join(letter for letter, name in LETTERS.items() if not getattr(switches, name))
 
 
 async def _row_findings(connection: Connection) -> list[Finding]:

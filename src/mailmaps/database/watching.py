@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailmaps.database.catalogs import read_under
+from mailmaps.maps.sources import view_of
 from mailmaps.maps.tables import DEFAULT_TABLES
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ UNSTEADY = "its rows change without anybody changing a table"
 _BASES = ("r", "p", "f")
 TABLES = ("r", "p")
 
-_BUILTIN = frozenset(f"mailmaps.{table}" for table in DEFAULT_TABLES)
+_BUILTIN = frozenset(view_of(table, "builtin") for table in DEFAULT_TABLES) | {
+    f"mailmaps.{table}" for table in DEFAULT_TABLES
+}
 
 
 @dataclass(frozen=True, slots=True)

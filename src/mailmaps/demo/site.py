@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mailmaps.config import Settings, parse
-from mailmaps.config.settings import Database, split_inet
+from mailmaps.config.section import split_inet
+from mailmaps.config.settings import Database
 from mailmaps.database import migrations
 from mailmaps.database.connect import connect
 from mailmaps.database.views import quote_name
@@ -19,7 +20,7 @@ from mailmaps.demo.postgres import EmbeddedPostgres
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
-READER, AUTHENTICATOR = "mailreader", "mailauth"
+READER, AUTHENTICATOR, WRITER = "mailreader", "mailauth", "mailwriter"
 DELIMITER = "+"
 
 
@@ -57,7 +58,7 @@ class Site:
     async def _create_role_and_database(self) -> None:
         connection = await self._connect("postgres")
         try:
-            for role in (READER, AUTHENTICATOR):
+            for role in (READER, AUTHENTICATOR, WRITER):
                 known = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
                 await connection.execute(
                     f"{'ALTER' if known else 'CREATE'} ROLE {role} LOGIN PASSWORD '{self._password_of(role)}'"
@@ -99,7 +100,9 @@ class Site:
         await connection.execute("ANALYZE")
 
     def _settings(self) -> str:
-        dsn, auth_dsn = (self._postgres.dsn(self._database, role) for role in (READER, AUTHENTICATOR))
+        dsn, auth_dsn, write_dsn = (
+            self._postgres.dsn(self._database, role) for role in (READER, AUTHENTICATOR, WRITER)
+        )
         tables = "".join(
             f'\n[tables.{name}]\ntcp = "{self._shifted(table.tcp)}"\n'
             for name, table in Settings().tables.items()
@@ -112,6 +115,8 @@ dsn = "{dsn}"
 password_file = "{self._password_file(READER)}"
 auth_dsn = "{auth_dsn}"
 auth_password_file = "{self._password_file(AUTHENTICATOR)}"
+write_dsn = "{write_dsn}"
+write_password_file = "{self._password_file(WRITER)}"
 
 [mirror]
 directory = "{self._directory / "mirrors"}"
@@ -131,6 +136,12 @@ recipient_delimiter = "{DELIMITER}"
 
 [socketmap]
 inet = "{self._shifted(Settings().socketmap.inet)}"
+
+[policy]
+inet = "{self._shifted(Settings().policy.inet)}"
+
+[limits]
+login_recipients_hour = 200
 {tables}"""
 
     def _shifted(self, inet: str) -> str:

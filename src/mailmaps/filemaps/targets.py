@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mailmaps.config.settings import Settings
-from mailmaps.maps.sources import view_of
+from mailmaps.maps.sources import plain_view_of
 from mailmaps.maps.tables import KINDS, TableKind
 from mailmaps.mirrors.keeper import GROUP_OF
 from mailmaps.tableset import DELIVERY_OF_OURS
@@ -110,7 +110,7 @@ def targets(tables: list[FileTable]) -> list[Target]:
 def _table(settings: Settings, name: str) -> FileTable:
     table = settings.tables[name]
     kind = KINDS[table.parameter]
-    views = tuple(view_of(name, source) for source in table.sources)
+    views = tuple(plain_view_of(name, source) for source in table.sources)
     groups = {GROUP_OF.get(view, "") for view in views}
     is_ours = name == "transport_maps" and settings.delivery != "virtual"
     return FileTable(

@@ -24,12 +24,14 @@ class Row:
     """What the sources said: the candidate that answered (-1: none) and its values.
 
     `values` may be empty although a candidate answered: that key is known and answers nothing.
-    `source` is the name of the source, for `mailmaps explain`.
+    `source` is the name of the source, for `mailmaps explain`. Where several sources were merged, `parts`
+    has the values of each by its name.
     """
 
     index: int
     values: tuple[str, ...]
     source: str
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def found(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mailmaps.maps import search
 from mailmaps.maps.answer import NOT_FOUND, Answer, CannotSay, Found, Unavailable
@@ -54,6 +54,17 @@ class Times:
     deadline: float
     volatile_ttl: float
     max_stale: float
+
+
+class Located(NamedTuple):
+    """The row of a key, with the question that found it; `row` None: nobody can say now, and `why`.
+
+    `question` is None for a key that nothing can be found for.
+    """
+
+    question: search.Question | None
+    row: Row | None
+    why: str = ""
 
 
 class Table:
@@ -120,6 +131,18 @@ class Table:
             return self._answer(question, row)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._find_out(question, future, lambda explanation: explanation[2])
+        return future
+
+    def begin_row(self, key: bytes) -> Located | asyncio.Future[Located]:
+        """As `begin`, for those who make more of the row than an answer."""
+        question = self._question(key)
+        if question is None:
+            return Located(None, NO_ROW)
+        row = self._recalled(question)[1]
+        if row is not None:
+            return Located(question, row)
+        future: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
+        self._find_out(question, future, lambda found: Located(question, found[1], _why(found[2])))
         return future
 
     def answer_now(self, key: bytes) -> Answer | None:
@@ -295,9 +318,13 @@ class Table:
         )
 
 
+def _why(answer: Answer) -> str:
+    return answer.reason if isinstance(answer, Unavailable) else ""
+
+
 def _row(index: int, found: Sequence[tuple[str, Values]]) -> Row:
     """What the sources, in order, have for one candidate; several only where a union is made of them."""
     if len(found) == 1:
         return Row(index, found[0][1], found[0][0])
     merged = dict.fromkeys(value for _, values in found for value in values)
-    return Row(index, tuple(merged), ", ".join(name for name, _ in found))
+    return Row(index, tuple(merged), ", ".join(name for name, _ in found), tuple(found))

@@ -33,13 +33,24 @@ class Rules:
     parent_domain_matches_subdomains: frozenset[str] = frozenset({"relay_domains"})
     smtputf8_enable: bool = True
     local_addresses: frozenset[str] = frozenset()
+    myhostname: str = ""
+    mydomain: str = ""
+    append_at_myorigin: bool = True
+    append_dot_mydomain: bool = False
+    swap_bangpath: bool = True
+    allow_percent_hack: bool = True
+    resolve_dequoted_address: bool = True
 
     def is_local(self, domain: str) -> bool:
         """Tell whether bare local parts are asked for `domain` (mail_addr_find.c:399-405)."""
         folded = fold(domain, self.smtputf8_enable)
         if folded and folded == fold(self.myorigin, self.smtputf8_enable):
             return True
-        folded = folded.removesuffix(".")
+        return self.resolves_here(domain)
+
+    def resolves_here(self, domain: str) -> bool:
+        """Tell whether mail to `domain` is for this machine itself (resolve_local.c:78-168)."""
+        folded = fold(domain, self.smtputf8_enable).removesuffix(".")
         return folded in self.mydestination or folded in self.local_addresses
 
 
@@ -220,7 +231,7 @@ def _local_forms(local: str, forms: Callable[[str], Iterator[str]]) -> Iterator[
     """The forms of a bare local part, which may hold an `@` of its own (QUOTE_FLAG_BARE_LOCALPART)."""
     external = quote_local_part(local)
     yield external
-    if forms is both_forms and external != local:
+    if forms is both_forms and external != local and local:  # an empty key is never asked (global/maps.c:184)
         yield local
 
 

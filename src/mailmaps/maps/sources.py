@@ -30,9 +30,18 @@ SILENT: Final = Memory.SILENT
 Recalled = Values | Literal[Memory.ABSENT, Memory.UNSURE, Memory.SILENT]
 
 
+# The view behind smtpd_sender_login_maps has the rules beside each owner (`mailmaps.policy.ownership`).
+_BUILTIN = {"smtpd_sender_login_maps": "mailmaps.sender_rights"}
+
+
 def view_of(table: str, source: str) -> str:
-    """The view (schema.name) that a source of the settings stands for."""
-    return f"mailmaps.{table}" if source == "builtin" else source.removeprefix("view:")
+    """The view (schema.name) that a source of the settings stands for, as the daemon asks it."""
+    return _BUILTIN.get(table, f"mailmaps.{table}") if source == "builtin" else source.removeprefix("view:")
+
+
+def plain_view_of(table: str, source: str) -> str:
+    """The same as Postfix would ask it: what goes into a file, or into a pgsql_table(5)."""
+    return f"mailmaps.{table}" if source == "builtin" else view_of(table, source)
 
 
 class Source(Protocol):

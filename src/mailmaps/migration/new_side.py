@@ -8,7 +8,7 @@ from typing import Self
 
 from mailmaps.client import SocketmapClient, TcpTableClient, open_inet, open_unix
 from mailmaps.config import Settings
-from mailmaps.config.settings import split_inet
+from mailmaps.config.section import split_inet
 from mailmaps.maps.answer import Answer, Unavailable
 
 

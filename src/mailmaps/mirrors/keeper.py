@@ -48,6 +48,7 @@ _GROUPS = {
         "virtual_uid_maps",
         "virtual_gid_maps",
         "smtpd_sender_login_maps",
+        "sender_rights",
     ),
     "domains": ("virtual_mailbox_domains", "transport_maps", "relay_domains"),
     "relay_recipients": ("relay_recipient_maps",),

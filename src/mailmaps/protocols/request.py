@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mailmaps.maps.answer import Answer
 
@@ -28,10 +28,11 @@ def reason_bytes(reason: str) -> bytes:
 class ProtocolError(Exception):
     """The client does not speak this protocol; send `reply`, if any, then close the connection.
 
-    `requests` are those that were complete before the trouble; they are answered first.
+    `requests` are those that were complete before the trouble, of the codec's own kind; they are
+    answered first.
     """
 
-    def __init__(self, reason: str, reply: bytes, requests: list[Request]) -> None:
+    def __init__(self, reason: str, reply: bytes, requests: list[Any]) -> None:
         super().__init__(reason)
         self.reply = reply
         self.requests = requests

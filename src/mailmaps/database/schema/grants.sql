@@ -6,9 +6,9 @@ DO $block$
 DECLARE
    readable CONSTANT text := 'mailmaps.virtual_mailbox_domains, mailmaps.transport_maps, '
       'mailmaps.virtual_alias_maps, mailmaps.virtual_mailbox_maps, mailmaps.virtual_uid_maps, '
-      'mailmaps.virtual_gid_maps, mailmaps.smtpd_sender_login_maps, mailmaps.relay_domains, '
-      'mailmaps.relay_recipient_maps, mailmaps.schema_version, mailmaps.settings, mailmaps.doubtful_rows, '
-      'public.postfix_mailboxes, public.postfix_aliases';
+      'mailmaps.virtual_gid_maps, mailmaps.smtpd_sender_login_maps, mailmaps.sender_rights, '
+      'mailmaps.relay_domains, mailmaps.relay_recipient_maps, mailmaps.schema_version, mailmaps.settings, '
+      'mailmaps.doubtful_rows, public.postfix_mailboxes, public.postfix_aliases';
 BEGIN
    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mailreader') THEN
       GRANT USAGE ON SCHEMA mailmaps TO mailreader;

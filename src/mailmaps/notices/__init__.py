@@ -1,0 +1,1 @@
+"""Mail to the postmaster: what is worth one, the text, the queue. The only package that names aiosmtplib."""

@@ -1,0 +1,1 @@
+"""What policy delegation decides: who may send as whom, and how much."""
