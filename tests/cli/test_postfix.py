@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from mailmaps.cli import main
 from mailmaps.cli.check import postfix_findings
-from mailmaps.cli.postfix import main_cf
+from mailmaps.cli.postfix import main_cf, policy
 from mailmaps.config import parse
 from mailmaps.findings import Level
 
@@ -269,7 +269,7 @@ def test_the_postfix_section_is_filled_from_postconf(postfix_dir: Path) -> None:
     assert postfix.mydestination == ["mx.example.com", "localhost"]
     assert postfix.inet_interfaces == ["127.0.0.1", "::1"]
     assert postfix.smtputf8_enable is True
-    assert "# Domains whose bare local parts" in text, "comments stay"
+    assert "# What becomes of a sender without a domain" in text, "comments stay"
 
 
 @needs_postconf
@@ -326,3 +326,28 @@ def test_the_options_of_submission_name_the_auth_socket(door: str, path: str) ->
     assert lines[-4:-3] == ["#   postconf -P 'submission/inet/smtpd_tls_auth_only=yes'"]
     assert ("must not be chrooted" in lines[-6]) == path.startswith("/")
     assert not any("sasl" in line for line in main_cf(parse(""), "tcp"))
+
+
+@pytest.mark.parametrize(
+    ("door", "service"),
+    [
+        ("", "inet:127.0.0.1:17018"),
+        ('inet = "127.0.0.1:17118"', "inet:127.0.0.1:17118"),
+        ('inet = ""\nunix = "/var/spool/postfix/mailmaps/policy"', "unix:mailmaps/policy"),
+        ('inet = ""\nunix = "/run/mailmaps/policy"', "unix:/run/mailmaps/policy"),
+    ],
+)
+def test_the_options_of_submission_name_the_policy_service(door: str, service: str, tmp_path: Path) -> None:
+    lines = policy(parse(f"[policy]\n{door}\n"))
+    asks = f"check_policy_service,{service}"
+    assert f"#   postconf -P 'submission/inet/smtpd_sender_restrictions={asks}'" in lines
+    counts = f"smtpd_data_restrictions=reject_unauth_pipelining,{asks}"
+    assert f"#   postconf -P 'submission/inet/{counts}'" in lines
+    assert lines[-1] == f"#smtpd_sender_restrictions = check_policy_service {service}"
+    assert any("must not be chrooted" in line for line in lines) == service.startswith("unix:/")
+    printed = run("postfix-config", "--config", config_file(tmp_path, f"[policy]\n{door}\n"))[1]
+    assert printed.splitlines()[-len(lines) :] == lines
+
+
+def test_no_policy_service_no_lines() -> None:
+    assert policy(parse('[policy]\ninet = ""\n')) == []

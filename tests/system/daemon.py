@@ -61,8 +61,8 @@ class Daemon:
             tables = {table: [(sources or {}).get(table, "builtin")] for table in TABLES}
         else:
             settings = {"builtin_tables": False, **settings}
-        ports = steady_ports(len(tables) + 1)
-        self.ports = dict(zip((*tables, "socketmap"), ports, strict=True))
+        ports = steady_ports(len(tables) + 2)
+        self.ports = dict(zip((*tables, "socketmap", "policy"), ports, strict=True))
         self.config = self.folder / "mailmaps.toml"
         self.output = self.folder / "output"
         self.mirrors = self.folder / "mirrors"
@@ -144,7 +144,7 @@ class Daemon:
         """What `mailmaps status` shows."""
         return self.command("status")
 
-    def command(self, name: str, **words: str) -> dict[str, Any]:
+    def command(self, name: str, /, **words: str) -> dict[str, Any]:
         """What its control socket replies to a command."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(START_LIMIT)
@@ -157,6 +157,12 @@ class Daemon:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another command of mailmaps with the same configuration, say `query TABLE KEY`."""
         command = [sys.executable, "-m", "mailmaps", words[0], "--config", str(self.config), *words[1:]]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    def run_group(self, group: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """The same for a command of a group, say `limits show NAME`."""
+        where = ["--config", str(self.config)]
+        command = [sys.executable, "-m", "mailmaps", group, words[0], *where, *words[1:]]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     def log(self) -> str:
@@ -184,6 +190,7 @@ class Daemon:
         top = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
         sections = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
         sections["socketmap"] = {"inet": f"127.0.0.1:{self.ports['socketmap']}"}
+        sections["policy"] = {"inet": f"127.0.0.1:{self.ports['policy']}", **sections.get("policy", {})}
         sections["control"] = {"unix": str(self.folder / "control.sock")}
         sections["mirror"] = {"directory": str(self.mirrors), **sections.get("mirror", {})}
         for table, items in tables.items():

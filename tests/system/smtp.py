@@ -50,12 +50,16 @@ class Refused(Exception):
 class Dialog:
     """One session with the smtpd on a port of 127.0.0.1: `async with Dialog(port) as dialog`."""
 
-    def __init__(self, port: int, smtputf8: bool = False) -> None:
+    def __init__(self, port: int, smtputf8: bool = False, client: str = "") -> None:
+        """`client` is the address to come from, one of 127.0.0.0/8."""
         self._port = port
         self._smtputf8 = smtputf8
+        self._client = client
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, local_addr=(self._client, 0) if self._client else None
+        )
         await self._reply()
         await self.say("EHLO client.test")
         return self

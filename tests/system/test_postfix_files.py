@@ -149,6 +149,11 @@ async def site(folder: Path, outside: LmtpSink) -> AsyncIterator[Site]:
         moved = {FILES: str(directory), BASE: str(mail), "mailmaps/auth": sasl.settings["smtpd_sasl_path"]}
         settings = {"default_transport": outside.nexthop}
         postfix = PrivatePostfix.from_example("virtual", moved, settings)
+        # As its comment says for those without the policy service.
+        postfix.options = {
+            "submission/inet/smtpd_sender_restrictions": "reject_sender_login_mismatch",
+            "submission/inet/smtpd_data_restrictions": "reject_unauth_pipelining",
+        }
         yield Site(await stack.enter_async_context(postfix), directory, mail, outside)
 
 
@@ -333,6 +338,7 @@ async def test_the_lmtp_example_delivers_what_the_daemon_knows(
             "tcp:127.0.0.1:17013": daemon.map("tcp", "virtual_alias_maps"),
             "tcp:127.0.0.1:17014": daemon.map("tcp", "virtual_mailbox_maps"),
             "tcp:127.0.0.1:17017": daemon.map("tcp", "smtpd_sender_login_maps"),
+            "inet:127.0.0.1:17018": f"inet:127.0.0.1:{daemon.ports['policy']}",
             "lmtp:unix:private/dovecot-lmtp": sink.nexthop,
         }
         example = PrivatePostfix.from_example("lmtp", ports, {"default_transport": outside.nexthop})

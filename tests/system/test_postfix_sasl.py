@@ -43,6 +43,7 @@ DEFAULT_PORTS = {
     "virtual_alias_maps": 17013,
     "virtual_mailbox_maps": 17014,
     "smtpd_sender_login_maps": 17017,
+    "policy": 17018,
 }
 
 
@@ -230,6 +231,37 @@ def test_whoever_spells_his_login_some_way_sends_as_himself_and_nobody_else(
             client.rset()
             client.mail(sender)
             assert client.rcpt(OUTSIDE)[0] in codes, sender
+
+
+def test_the_user_reads_what_he_may_not(mail: Mail) -> None:
+    with mail.submission() as client:
+        assert auth(client, "Postmaster@lxtreme.nl", SECRET) == 235
+        client.mail(ANNA.email)
+        code, text = client.rcpt(OUTSIDE)
+    assert code == 553
+    assert b"You are logged in as jawi_lx, which may not send as anna@lxtreme.nl." in text
+
+
+def test_addresses_are_whole_and_who_claims_one_of_ours_on_port_25_is_noted(mail: Mail) -> None:
+    with smtplib.SMTP("127.0.0.1", mail.postfix.port, "client.test", timeout=60) as client:
+        client.ehlo()
+        for sender, recipient, code in (
+            (ANNA.email, BERT.email, 250),
+            ("somebody@machine", BERT.email, 504),
+            ("somebody@outside.test", OUTSIDE, 554),
+        ):
+            client.rset()
+            client.mail(sender)
+            assert client.rcpt(recipient)[0] == code, (sender, recipient)
+        client.rset()
+        client.mail("somebody@outside.test")
+        assert client.rcpt("postmaster")[0] != 504
+    with mail.submission() as client:
+        assert auth(client, BERT.username, SECRET) == 235
+        client.mail(BERT.email)
+        assert client.rcpt("anna@lxtreme")[0] == 504
+    noted = f"would be refused: nobody logged in sender=<{ANNA.email}>"
+    assert noted in mail.logins.daemon.log()
 
 
 @in_module

@@ -11,8 +11,9 @@ from mailmaps import cf_files, postconf
 from mailmaps.cf_checks import cf_findings
 from mailmaps.cli.ask import files_of_daemon
 from mailmaps.cli.options import config_option
+from mailmaps.cli.policy_checks import asks_us, service_findings, writing_findings
 from mailmaps.cli.postfix import config_dir_option
-from mailmaps.cli.postfix_checks import table_findings
+from mailmaps.cli.postfix_checks import smtpds, table_findings
 from mailmaps.config import Settings, SettingsError, load
 from mailmaps.database.checks import database_findings
 from mailmaps.findings import Finding, Level
@@ -37,6 +38,7 @@ def check(context: click.Context, config: Path, config_dir: Path | None) -> None
     else:
         findings = [Finding(Level.OK, "settings", f"{config} can be read")]
         findings += asyncio.run(database_findings(settings))
+        findings += asyncio.run(writing_findings(settings))
         findings += asyncio.run(cf_findings(settings, files_of_daemon(settings)))
         findings += postfix_findings(settings, config_dir or Path(settings.postfix.config_directory))
     for finding in findings:
@@ -48,7 +50,8 @@ def postfix_findings(settings: Settings, config_dir: Path | None) -> list[Findin
     """Compare our [postfix] section with Postfix's own; a difference bounces mail, so it is an error."""
     try:
         found, exceptions = postconf.read(config_dir), postconf.overrides(config_dir)
-        tables = table_findings(settings, config_dir or Path(settings.postfix.config_directory))
+        folder = config_dir or Path(settings.postfix.config_directory)
+        tables, services = table_findings(settings, folder), smtpds(folder)
     except PostconfError as error:
         return [Finding(Level.WARNING, "postfix", f"not compared: {error}")]
     ours = settings.postfix.model_dump()
@@ -57,6 +60,7 @@ def postfix_findings(settings: Settings, config_dir: Path | None) -> list[Findin
     unused = {"mail_version"} if not asked else set()
     unused |= {"config_directory"} if all(name.startswith("/") for name in asked) else set()
     unused |= set() if Path(settings.filemaps.directory).exists() else set(postconf.DELIVERY)
+    unused |= set() if asks_us(settings, services) else set(postconf.SENDERS)
     for name, value in found.values.items():
         if name in unused:
             continue
@@ -68,7 +72,7 @@ def postfix_findings(settings: Settings, config_dir: Path | None) -> list[Findin
         findings += _compared(f"master.cf {one.service}", one.parameter, ours[one.parameter], theirs)
     if not any(finding.level is Level.ERROR for finding in findings):
         findings.append(Finding(Level.OK, "postfix", "the settings of a search equal Postfix's"))
-    return findings + tables
+    return findings + tables + service_findings(settings, services)
 
 
 def _compared(subject: str, parameter: str, ours: object, theirs: object) -> list[Finding]:

@@ -92,7 +92,7 @@ def postfix_config(config: Path, map_type: str) -> None:
     tcp and socketmap: Postfix asks `mailmaps serve`; lmdb and cdb: it reads what `mailmaps filemaps` writes.
     """
     settings = read_settings(config)
-    click.echo("\n".join(main_cf(settings, map_type)))
+    click.echo("\n".join(main_cf(settings, map_type) + policy(settings)))
 
 
 def main_cf(settings: Settings, map_type: str) -> list[str]:
@@ -279,6 +279,26 @@ def _logins(settings: Settings) -> list[str]:
         "# submissions too, beside smtpd_tls_wrappermode=yes); never for port 25:",
         *notes,
         *(f"#   postconf -P 'submission/inet/{option}'" for option in options),
+    ]
+
+
+def policy(settings: Settings) -> list[str]:
+    """The options of submission, and the line for port 25, that name our policy service, as comments."""
+    door = settings.policy
+    if not door.inet and not door.unix:
+        return []
+    path = door.unix.removeprefix(QUEUE_DIRECTORY)
+    service = f"check_policy_service,inet:{door.inet}" if door.inet else f"check_policy_service,unix:{path}"
+    alone = not door.inet and path.startswith("/")
+    notes = ["# (Not below the queue directory: smtpd must not be chrooted.)"] if alone else []
+    return [
+        "# Who may send as whom, and how much ([senders], [limits]), for submission and submissions, in the",
+        "# place of reject_sender_login_mismatch, and before anything that permits; in master.cf:",
+        *notes,
+        f"#   postconf -P 'submission/inet/smtpd_sender_restrictions={service}'",
+        f"#   postconf -P 'submission/inet/smtpd_data_restrictions=reject_unauth_pipelining,{service}'",
+        "# On port 25 it says who is not logged in and sends as one of us (senders.unauthenticated):",
+        f"#smtpd_sender_restrictions = {service.replace(',', ' ')}",
     ]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mailmaps import postconf
 from mailmaps.cli.postfix import FILE_TYPES, OF_VIRTUAL, READERS
+from mailmaps.cli.restrictions import Smtpd
 from mailmaps.config import Settings
 from mailmaps.filemaps.folder import is_followed
 from mailmaps.filemaps.targets import QUEUED, listable, targets
@@ -34,6 +35,15 @@ class _Reader:
     service: str
     program: str
     values: dict[str, str]
+
+
+def smtpds(config_dir: Path) -> list[Smtpd]:
+    """Every smtpd(8) with what is in force for it. Raises `PostconfError`."""
+    return [
+        Smtpd(reader.service.removeprefix("master.cf "), reader.values)
+        for reader in _readers(config_dir)
+        if reader.program == "smtpd"
+    ]
 
 
 def table_findings(settings: Settings, config_dir: Path) -> list[Finding]:
