@@ -23,8 +23,8 @@ EMPTY_ADDRESS = "MAILER-DAEMON"
 # needs that, and each step costs as much as the address is long, in the one thread that answers everybody.
 MOST_STEPS = 10
 
-# Characters of an address that is not plain: one has at most 254 octets (RFC 5321 4.5.3.1.3), a route before it
-# about as many.
+# Characters of an address that is not plain: one has at most 254 octets (RFC 5321 4.5.3.1.3), and a route
+# before it about as many.
 LONGEST_ROUTE = 512
 
 # Addresses whose result is kept: each recipient of a mail asks for the same sender.
