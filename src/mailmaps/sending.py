@@ -142,7 +142,8 @@ class Sending:
         if self._pool is None:
             return []
         await self._tried.wait()
-        return [f"database.write_dsn: {self._trouble}"] if self._trouble else []
+        # One that nobody can reach keeps no other settings from being used; what it refuses does.
+        return [f"database.write_dsn: {self._trouble}"] if self._trouble and not self._pool.is_away else []
 
     async def idle(self) -> None:
         """Wait until no mail waits to be counted."""
@@ -258,9 +259,8 @@ class Sending:
                 if loop.time() - written >= GATHER:
                     written = loop.time()
                     await self.write_observed()
-                if loop.time() - tidied >= TIDY and self.rows is not None:
+                if loop.time() - tidied >= TIDY and self.rows is not None and not await self.rows.forget():
                     tidied = loop.time()
-                    await self.rows.forget()
             except CannotSay as error:
                 self._failed(str(error))
             except Exception:  # the task must live, or nobody would read a grant again
@@ -297,6 +297,7 @@ class Sending:
         if self._trouble is None:
             log.error("sending: grants and limits cannot be read: %s", why)
         self._trouble = why
+        self._number = None  # another database, or the same restored, may be behind the name afterwards
 
     def _domain_of(self, mail: Mail) -> str:
         """The login's; a login without one counts for the domain that it sends as, as Postfix resolves it."""

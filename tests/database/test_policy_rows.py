@@ -217,6 +217,14 @@ async def test_release_and_forget(database: Database, rows: PolicyRows) -> None:
     assert await database.connection.fetchval("SELECT count(*) FROM mailpolicy.counters") == 0
 
 
+async def test_forgetting_says_whether_there_is_more(database: Database, rows: PolicyRows) -> None:
+    await database.connection.execute(
+        "INSERT INTO mailpolicy.sent SELECT 'login', n::text, 1, 1, 1 FROM generate_series(1, 10001) AS n"
+    )
+    assert [await rows.forget(), await rows.forget()] == [True, False]
+    assert await rows.sent(None, 9) == []
+
+
 async def test_observed_senders_add_up(rows: PolicyRows) -> None:
     now = time()
     event = Event(int(now // 3600 * 3600), "jan", "boss@a.example", "192.0.2.1", "would be refused", "why")

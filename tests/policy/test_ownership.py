@@ -170,6 +170,26 @@ def test_networks_and_services() -> None:
     assert not decide(off, "shop", question, row, "192.0.2.9").allowed
 
 
+def test_an_address_that_another_has_a_grant_for_is_not_unowned() -> None:
+    question, row = asked("x@elsewhere.example")
+    for networks in ((), (ip_network("192.0.2.0/24"),)):
+        engine = ownership(Switches(unowned=True), Grant(1, "anna", "@elsewhere.example", networks=networks))
+        assert not decide(engine, "jan", question, row, "198.51.100.1").allowed
+    assert decide(
+        ownership(Switches(unowned=True), Grant(1, "anna", "@elsewhere.example", NOW)), "jan", question, row
+    )
+
+
+def test_services_need_no_other_grants() -> None:
+    everywhere = (ip_network("0.0.0.0/0"),)
+    question, row = asked("boss@a.example", "boss@a.example", "o boss")
+    grants = Grant(1, "shop", "*", networks=everywhere), Grant(2, "piet", "boss@a.example")
+    engine = ownership(Switches(grants=False), *grants)
+    assert decide(engine, "shop", question, row).allowed
+    assert not decide(engine, "piet", question, row).allowed
+    assert engine.owners(question, row) == Found("boss")
+
+
 def test_grants_that_are_not_known_are_not_none() -> None:
     question, row = asked("boss@a.example", "boss@a.example", "o boss")
     engine = Ownership(Switches(), Grants(3600.0), lambda: NOW)
@@ -177,7 +197,7 @@ def test_grants_that_are_not_known_are_not_none() -> None:
     assert isinstance(engine.decide("jan", "192.0.2.1", question, row), Unavailable)
     assert decide(engine, "boss", question, row).allowed
     assert isinstance(engine.decide("jan", "", *asked("x@elsewhere.example")), Unavailable)
-    without = Ownership(Switches(grants=False), Grants(3600.0), lambda: NOW)
+    without = Ownership(Switches(grants=False, services=False), Grants(3600.0), lambda: NOW)
     assert without.owners(question, row) == Found("boss")
 
 

@@ -87,8 +87,9 @@ async def _settings_findings(connection: Connection, settings: Settings) -> list
         if row[name] != ours:
             text = f"is {row[name]!r} in the database, {ours!r} in the settings"
             findings.append(Finding(Level.ERROR, f"postfix.{name}", text, UPGRADE))
-    if row.get("sender_rules_off", "") != (off := rules_off(settings)):
-        text = f"the view smtpd_sender_login_maps has the rules {row['sender_rules_off']!r} off, not {off!r}"
+    theirs, ours_off = row.get("sender_rules_off", ""), rules_off(settings)
+    if theirs != ours_off:
+        text = f"the view smtpd_sender_login_maps has the rules {theirs!r} off, the settings {ours_off!r}"
         findings.append(Finding(Level.WARNING, "senders", text, UPGRADE))
     wanted = settings.database.honour_active
     if row["honour_active"] is None:

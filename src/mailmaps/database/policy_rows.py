@@ -184,9 +184,10 @@ class PolicyRows:
         ((messages,),) = await self._fetch(query, scope, name)
         return int(messages)
 
-    async def forget(self) -> None:
-        """Drop what is of no use any more. Raises `CannotSay`."""
-        await self._fetch("SELECT mailpolicy.forget()")
+    async def forget(self) -> bool:
+        """Drop some of what is of no use any more; whether there is more of it. Raises `CannotSay`."""
+        ((more,),) = await self._fetch("SELECT mailpolicy.forget()")
+        return bool(more)
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Raises `CannotSay`; `about_key`: the database is well, and refuses what it was given."""

@@ -132,7 +132,7 @@ class _Asked:
 
 
 Late = OrderedDict[tuple[int, tuple[Part, ...]], list[int]]
-Instances = OrderedDict[tuple[str, str, str], "_Decided"]
+Instances = OrderedDict[int, "_Decided"]  # by hash: a sender may be long
 
 
 def domain_of(address: str) -> str:
@@ -230,8 +230,8 @@ class Limits:
         """Decide without waiting, or begin to ask. Only mail of those who logged in is limited."""
         if not mail.login or not self._book.limits_anybody:
             return DUNNO
-        key = (mail.instance, mail.login, mail.sender)
-        before = self._instances.get(key) if mail.instance else None
+        key = hash((mail.instance, mail.login, mail.sender)) if mail.instance else 0
+        before = self._instances.get(key) if key else None
         if before is not None and before.recipients >= mail.recipients:
             return before.answer
         parts = self._parts(mail)
@@ -277,8 +277,8 @@ class Limits:
         parts = (Part(scope, name, self._book.of(scope, name)) for scope, name in named if name)
         return tuple(part for part in parts if not part.allowed.is_unlimited)
 
-    def _remember(self, key: tuple[str, str, str], decided: _Decided) -> None:
-        if not key[0]:
+    def _remember(self, key: int, decided: _Decided) -> None:
+        if not key:
             return
         self._instances[key] = decided
         if len(self._instances) > MOST_INSTANCES:

@@ -20,7 +20,7 @@ from mailmaps.maps.address import fold
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
 from mailmaps.maps.cache import Row
 from mailmaps.maps.search import Question
-from mailmaps.policy.grants import Grants
+from mailmaps.policy.grants import Grant, Grants
 
 # An owner that nobody logs in as: the address is known, and no rule that is switched on lets anybody use it.
 # (The schema has '!inactive', and no username that begins so.)
@@ -101,7 +101,7 @@ class Ownership:
     ) -> None:
         """`clock` gives seconds since the epoch. `ours`: the rows come from the builtin view."""
         self.switches = switches
-        self.grants = grants if switches.grants else None
+        self.grants = grants if switches.grants or switches.services else None
         self._off = frozenset(name for name in _SWITCHABLE if not getattr(switches, name))
         self._clock = clock
         self._what_allows = ALLOWED_BY_OURS if ours else ALLOWED_BY_THEIRS
@@ -113,13 +113,10 @@ class Ownership:
             return NOT_FOUND
         logins = [owner.value for owner in self._owners_of(question, row) if self._is_on(owner)]
         known = bool(row.values)
-        if self.grants is not None:
+        if self.grants is not None and self.switches.grants:
             if not self.grants.are_known:
                 return Unavailable(UNKNOWN_GRANTS)
-            now = self._clock()
-            valid = [
-                grant for grant in self.grants.of(self._granted_keys(question)) if not grant.is_over(now)
-            ]
+            valid = self._valid_grants(question)
             known = known or bool(valid)
             logins += [grant.login for grant in valid if not grant.networks]
         if logins:
@@ -137,7 +134,7 @@ class Ownership:
         granted = self._granted(name, client, self._granted_keys(question))
         if granted is not None and (isinstance(granted, Unavailable) or granted.allowed):
             return granted
-        if self.switches.unowned and row.index < 0:
+        if self.switches.unowned and row.index < 0 and not self._valid_grants(question):
             return Verdict(True, "unowned (nobody here has the address)")
         return granted or owned or Verdict(False, self._whose(question, row), self._what_allows)
 
@@ -157,7 +154,8 @@ class Ownership:
             return None
         if not self.grants.are_known:
             return Unavailable(UNKNOWN_GRANTS)
-        candidates = [*self.grants.of(keys), *(self.grants.services() if self.switches.services else ())]
+        candidates = self.grants.of(keys) if self.switches.grants else []
+        candidates += self.grants.services() if self.switches.services else ()
         now, refused = self._clock(), None
         for grant in candidates:
             if fold(grant.login) != name:
@@ -171,6 +169,13 @@ class Ownership:
             else:
                 return Verdict(True, grant.text)
         return refused
+
+    def _valid_grants(self, question: Question) -> list[Grant]:
+        """Whoever's, for this address."""
+        if self.grants is None or not self.switches.grants:
+            return []
+        now = self._clock()
+        return [grant for grant in self.grants.of(self._granted_keys(question)) if not grant.is_over(now)]
 
     def _whose(self, question: Question, row: Row) -> str:
         if row.index < 0:

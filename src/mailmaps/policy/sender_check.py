@@ -37,6 +37,9 @@ MOST_NOTED = 10_000
 # Logins with a sender that they own which are remembered together: some 20 MB.
 MOST_OWNERS = 100_000
 
+# Characters of a sender that is remembered: an address has at most 254 octets (RFC 5321 4.5.3.1.3).
+LONGEST_KEPT = 254
+
 NO_TABLE = "no table smtpd_sender_login_maps"
 
 
@@ -160,7 +163,13 @@ class SenderCheck:
     def _remember(self, mail: Mail, verdict: Verdict | Unavailable) -> None:
         """Who owns an address by rows in memory need not be asked about again; grants have their time."""
         lasts = isinstance(verdict, Verdict) and verdict.lasts
-        if lasts and mail.login and self._table is not None and self._table.rows_are_steady:
+        if (
+            lasts
+            and mail.login
+            and len(mail.sender) <= LONGEST_KEPT
+            and self._table is not None
+            and self._table.rows_are_steady
+        ):
             if len(self._owners) >= MOST_OWNERS:
                 self._owners.clear()
             self._owners.add((mail.login, mail.sender))

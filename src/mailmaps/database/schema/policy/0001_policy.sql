@@ -173,15 +173,21 @@ BEGIN
 END
 $function$;
 
--- Drops what is of no use any more, a little at a time: daemons call it now and then.
-CREATE FUNCTION mailpolicy.forget() RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-   DELETE FROM mailpolicy.sent s
-      WHERE s.ctid = ANY (ARRAY(SELECT o.ctid FROM mailpolicy.sent o
-         WHERE o.minute NOT BETWEEN floor(extract(epoch FROM now()) / 60) - 1500
-                                AND floor(extract(epoch FROM now()) / 60) + 60 LIMIT 10000));
+-- Drops what is of no use any more, some of it at a time; whether there may be more. Daemons call it.
+CREATE FUNCTION mailpolicy.forget() RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+   this_minute CONSTANT integer := floor(extract(epoch FROM now()) / 60);
+   most CONSTANT integer := 10000;
+   gone integer;
+BEGIN
    DELETE FROM mailpolicy.counters WHERE seen < now() - interval '2 days';
    DELETE FROM mailpolicy.observed_senders
       WHERE hour NOT BETWEEN now() - interval '30 days' AND now() + interval '1 day';
-END;
+   DELETE FROM mailpolicy.sent s
+      WHERE s.ctid = ANY (ARRAY(SELECT o.ctid FROM mailpolicy.sent o
+         WHERE o.minute < this_minute - 1500 OR o.minute > this_minute + 60 LIMIT most));
+   GET DIAGNOSTICS gone = ROW_COUNT;
+   RETURN gone = most;
+END
+$function$;
