@@ -144,16 +144,20 @@ async def test_a_failure_lets_pass_only_where_the_settings_say_so() -> None:
     site.source.fault = "away"
     assert await site.asks("jan@a.example", "anna") == DUNNO
     assert await site.asks("jan@a.example", "") == DUNNO
+    assert site.seen == [("anna", "jan@a.example", "would be deferred", 1)]
     site.source.fault = None
     assert await site.asks("jan@a.example", "anna") == refused("anna", "jan@a.example")
 
 
-async def test_an_address_that_is_never_done_with_is_a_failure() -> None:
-    site = Site(unauthenticated="refuse")
-    endless = "anna@b.example" + "@mx.a.example" * 200
-    for login in ("anna", ""):
-        assert site.asks(endless, login).word is Word.DEFER
-    assert isinstance((await site.check.explain("anna", endless, "")).verdict, Unavailable)
+@pytest.mark.parametrize("on_failure", ["defer", "dunno"])
+async def test_an_address_that_is_never_done_with_is_nobodys(on_failure: str) -> None:
+    site = Site(unauthenticated="refuse", on_failure=on_failure)
+    for endless in ("anna@b.example" + "@mx.a.example" * 30, "anna%b.example" + "@mx.a.example" * 100):
+        for login in ("anna", ""):
+            assert site.asks(endless, login).word is Word.NOT_YOURS
+        verdict = (await site.check.explain("anna", endless, "")).verdict
+        assert isinstance(verdict, Verdict)
+        assert not verdict.allowed
 
 
 async def test_what_is_remembered_of_owners_ends_with_the_rows() -> None:

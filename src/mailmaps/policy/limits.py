@@ -208,7 +208,9 @@ class Limits:
         while (self._late or self._again or self._asked) and await self._count_some():
             pass
         while self._asked:
-            self._decide_here(self._asked.popleft())
+            one = self._asked.popleft()
+            if self._decide_here(one):
+                self._count_later(one.entry)
         for entry in self._again:  # for those who come after us
             self._put_back(entry)
 

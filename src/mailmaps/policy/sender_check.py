@@ -107,7 +107,7 @@ class SenderCheck:
         try:
             located = self._table.begin_row(_key(resolved(mail.sender, self._rules)))
         except ValueError as error:
-            return self._concluded(mail, Unavailable(str(error)))
+            return self._concluded(mail, _no_address(error))
         if isinstance(located, Located):
             verdict = self._decide(self._table, mail, located)
             self._remember(mail, verdict)
@@ -137,7 +137,7 @@ class SenderCheck:
         try:
             to_postfix = resolved(address, self._rules)
         except ValueError as error:
-            return Explanation(address, (), Unavailable(str(error)), None)
+            return Explanation(address, (), _no_address(error), None)
         located = self._table.begin_row(_key(to_postfix))
         if not isinstance(located, Located):
             located = await located
@@ -213,11 +213,10 @@ class SenderCheck:
         manner = self._manner
         observing = manner.mode == "observe" or (not mail.login and manner.unauthenticated == "observe")
         if isinstance(verdict, Unavailable):
-            if observing:
-                if mail.login:
-                    self._note(mail, WOULD_BE_DEFERRED, verdict.reason)
-                return DUNNO
-            return DUNNO if manner.on_failure == "dunno" else cannot_say(mail.state, verdict.reason)
+            passes = observing or manner.on_failure == "dunno"
+            if passes and mail.login:
+                self._note(mail, WOULD_BE_DEFERRED, verdict.reason)
+            return DUNNO if passes else cannot_say(mail.state, verdict.reason)
         if verdict.allowed:
             return DUNNO
         self._note(mail, WOULD_BE_REFUSED if observing else REFUSED, verdict.by)
@@ -242,6 +241,12 @@ class SenderCheck:
         self._observed.note(mail.login, mail.sender, mail.client, verdict, why)
         if mail.login and verdict != WOULD_BE_DEFERRED:
             self._foreign(mail.login, mail.sender, mail.client)
+
+
+def _no_address(error: ValueError) -> Verdict:
+    """A sender that Postfix would take apart for long, to hide whose it is. Not a failure: a client makes them
+    as he likes, and failures may pass (`on_failure`)."""
+    return Verdict(False, f"that is no address of anybody: {error}", "an address without routes")
 
 
 def _key(internal: str) -> bytes:
