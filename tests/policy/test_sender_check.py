@@ -251,7 +251,7 @@ async def test_explain() -> None:
     site = Site()
     explained = await site.check.explain("jan", "jan%a.example@mx.a.example", "192.0.2.1")
     assert explained.resolved == "jan@a.example"
-    assert explained.verdict == Verdict(True, "own (the row of jan@a.example)", lasts=True)
+    assert explained.verdict == Verdict(True, "own (the row of jan@a.example)")
     assert explained.in_map == Found("jan")
     explained = await site.check.explain("", "jan@a.example", "192.0.2.1")
     assert isinstance(explained.verdict, Verdict)

@@ -98,7 +98,8 @@ async def test_a_fault_of_ours_defers(
     def fail(*_: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("mailmaps.policy.ownership.Ownership.decide", fail)
+    for name in ("plainly_owns", "decide"):
+        monkeypatch.setattr(f"mailmaps.policy.ownership.Ownership.{name}", fail)
     assert (await Site(held).ask(request())).word is Word.DEFER
     assert (await Site(held, on_failure="dunno").ask(request())) == DUNNO
     assert (await Site(held, mode="observe").ask(request())) == DUNNO

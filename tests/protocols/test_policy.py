@@ -45,6 +45,23 @@ def test_attributes_of_one_request_are_not_seen_by_the_next() -> None:
     assert b"sender" not in PolicyDelegation().feed(FIRST + SECOND)[1].attributes
 
 
+def test_requests_of_one_shape_are_understood_as_the_first_was() -> None:
+    codec = PolicyDelegation()
+    first, second, third, fourth = codec.feed(
+        FIRST + FIRST.replace(b"a=b@", b"c=\xff=") + FIRST.replace(b"RCPT", b"") + SECOND
+    )
+    assert [one.attributes[b"sender"] for one in (first, second, third)] == [
+        b"a=b@example.com",
+        b"c=\xff=example.com",
+        b"a=b@example.com",
+    ]
+    assert (third.state, fourth) == ("", REQUESTS[1])
+    for odd in (b"x\n", b"sender=twice\n", b"=\n"):
+        assert codec.feed(FIRST[:-1] + odd + b"\n")[0].problem
+    (more,) = codec.feed(FIRST[:-1] + b"new=x\n\n")
+    assert (more.problem, more.attributes[b"new"]) == ("", b"x")
+
+
 @pytest.mark.parametrize(
     ("block", "problem"),
     [

@@ -16,6 +16,18 @@ COUNTING = frozenset({"DATA", "END-OF-MESSAGE"})
 WITHOUT_SENDER = frozenset({"CONNECT", "HELO", "EHLO", "VRFY", "ETRN"})
 
 
+# The names that `read` looks at.
+USED = frozenset({
+    b"request",
+    b"protocol_state",
+    b"sender",
+    b"sasl_username",
+    b"client_address",
+    b"instance",
+    b"recipient_count",
+})  # fmt: skip
+
+
 class Mail(NamedTuple):
     """`sender` in internal form, as the client typed it, empty for <>; `login` is empty if nobody logged in.
 

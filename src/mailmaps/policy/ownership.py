@@ -79,13 +79,11 @@ class Owner:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a login may send as an address; `by` names the rule or what is missing, `needed` what would
-    allow it. Both are for people, and name the key or grant that decided. `lasts`: by rows alone, wherever
-    the client is."""
+    allow it. Both are for people, and name the key or grant that decided."""
 
     allowed: bool
     by: str
     needed: str = ""
-    lasts: bool = False
 
 
 class Ownership:
@@ -138,12 +136,18 @@ class Ownership:
             return Verdict(True, "unowned (nobody here has the address)")
         return granted or owned or Verdict(False, self._whose(question, row), self._what_allows)
 
+    def plainly_owns(self, login: str, row: Row) -> bool:
+        """Whether the row has the login as it is spelt, and no rule is off: the usual case, at once."""
+        if self._off or row.source != BUILTIN or row.parts:
+            return False
+        return any(value.partition(" ")[2] == login for value in row.values)
+
     def owned(self, name: str, question: Question, row: Row) -> Verdict | None:
         """What the row says of a login (folded); a verdict that refuses tells which rule is off."""
         refused = None
         for owner in self._owners_of(question, row, name):
             if self._is_on(owner):
-                return Verdict(True, f"{owner.by} (the row of {question.candidates[row.index]})", lasts=True)
+                return Verdict(True, f"{owner.by} (the row of {question.candidates[row.index]})")
             off = " and ".join(f"senders.{rule} = true" for rule in owner.rules if rule in self._off)
             refused = Verdict(False, f"{self._whose(question, row)} by {owner.by}, which is off", off)
         return refused

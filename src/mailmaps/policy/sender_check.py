@@ -109,9 +109,11 @@ class SenderCheck:
         except ValueError as error:
             return self._concluded(mail, _no_address(error))
         if isinstance(located, Located):
-            verdict = self._decide(self._table, mail, located)
-            self._remember(mail, verdict)
-            return self._concluded(mail, verdict)
+            row = located.row
+            if mail.login and row is not None and self._table.ownership.plainly_owns(mail.login, row):
+                self._remember(mail)
+                return DUNNO
+            return self._concluded(mail, self._decide(self._table, mail, located))
         future: asyncio.Future[Action] = asyncio.get_running_loop().create_future()
         located.add_done_callback(partial(self._found, self._table, mail, future))
         return future
@@ -160,19 +162,13 @@ class SenderCheck:
             return True
         return not any(client in network for network in self._manner.unauthenticated_networks)
 
-    def _remember(self, mail: Mail, verdict: Verdict | Unavailable) -> None:
-        """Who owns an address by rows in memory need not be asked about again; grants have their time."""
-        lasts = isinstance(verdict, Verdict) and verdict.lasts
-        if (
-            lasts
-            and mail.login
-            and len(mail.sender) <= LONGEST_KEPT
-            and self._table is not None
-            and self._table.rows_are_steady
-        ):
-            if len(self._owners) >= MOST_OWNERS:
-                self._owners.clear()
-            self._owners.add((mail.login, mail.sender))
+    def _remember(self, mail: Mail) -> None:
+        """Who owns an address by rows in memory need not be asked about again."""
+        if len(mail.sender) > LONGEST_KEPT or self._table is None or not self._table.rows_are_steady:
+            return
+        if len(self._owners) >= MOST_OWNERS:
+            self._owners.clear()
+        self._owners.add((mail.login, mail.sender))
 
     def _found(
         self,
@@ -244,7 +240,7 @@ class SenderCheck:
 
 
 def _no_address(error: ValueError) -> Verdict:
-    """A sender that Postfix would take apart for long, to hide whose it is. Not a failure: a client makes them
+    """A sender that Postfix would take apart for long, to hide whose it is. No failure: a client makes such
     as he likes, and failures may pass (`on_failure`)."""
     return Verdict(False, f"that is no address of anybody: {error}", "an address without routes")
 

@@ -9,21 +9,28 @@ never empty: an empty one would be OK, which lets everything pass (smtpd_check.c
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from mailmaps.policy.action import Action, Word
+from mailmaps.policy.mail import USED
 from mailmaps.protocols.request import ProtocolError
 
 # Bytes of one request. The longest values that Postfix has, sender and recipient, are bounded by
 # line_length_limit (2048); a certificate's names may be some hundred.
 LONGEST_REQUEST = 64 * 1024
 
+# Names of a request whose shape is remembered; Postfix has some thirty.
+MOST_NAMES = 60
+
 # Bytes of an action's text. smtpd(8) cuts a reply at 510 (smtpd_check.c:1138).
 LONGEST_TEXT = 400
 
 
 class PolicyRequest(NamedTuple):
-    """One request: its attributes by name. `problem` says what of it makes no sense."""
+    """One request: its attributes, at least those in `USED`. `problem` says what makes no sense."""
 
     attributes: dict[bytes, bytes]
     problem: str = ""
@@ -41,6 +48,7 @@ class PolicyDelegation:
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._shape: _Shape | None = None  # of the client's requests, once there was a good one
 
     @property
     def is_between(self) -> bool:
@@ -53,7 +61,7 @@ class PolicyDelegation:
         requests: list[PolicyRequest] = []
         begin = 0
         while (end := _end(data, begin)) >= 0:
-            requests.append(_request(data[begin:end]))
+            requests.append(self._request(data[begin:end]))
             begin = end + 1
         self._buffer = data[begin:]
         if len(self._buffer) > LONGEST_REQUEST:
@@ -62,11 +70,34 @@ class PolicyDelegation:
             raise ProtocolError(f"a request of more than {LONGEST_REQUEST} bytes", reply, requests)
         return requests
 
+    def _request(self, block: bytes) -> PolicyRequest:
+        """Postfix sends the same names in the same order each time: then one look is enough."""
+        shape = self._shape
+        if shape is not None and (match := shape.fullmatch(block)):
+            return PolicyRequest(dict(zip(shape.names, match.groups(), strict=True)))
+        request = _request(block)
+        if shape is None and not request.problem and len(request.attributes) <= MOST_NAMES:
+            self._shape = _shape(tuple(request.attributes))
+        return request
+
     def encode(self, action: Action) -> bytes:
         """The reply: one line and an empty one."""
         if action.word is Word.DUNNO:
             return b"action=DUNNO\n\n"
         return b"action=%s %s\n\n" % (action.word.value.encode(), _text(action.text))
+
+
+class _Shape(NamedTuple):
+    """Requests with certain names in a certain order: what matches them, and the names of its groups."""
+
+    fullmatch: Callable[[bytes], re.Match[bytes] | None]
+    names: tuple[bytes, ...]
+
+
+@lru_cache(maxsize=64)
+def _shape(names: tuple[bytes, ...]) -> _Shape:
+    lines = (re.escape(name) + (b"=([^\n]*)\n" if name in USED else b"=[^\n]*\n") for name in names)
+    return _Shape(re.compile(b"".join(lines)).fullmatch, tuple(name for name in names if name in USED))
 
 
 def _end(data: bytes, begin: int) -> int:

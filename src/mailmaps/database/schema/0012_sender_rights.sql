@@ -193,3 +193,92 @@ CREATE OR REPLACE VIEW mailmaps.smtpd_sender_login_maps AS
           END AS value
    FROM mailmaps.sender_rights r
    CROSS JOIN (SELECT coalesce((SELECT sender_rules_off FROM mailmaps.settings), '') AS off) AS s;
+
+-- Changes: a forward has owners while its domain is ours. As in 0011, with the forwards of changed domains.
+CREATE INDEX forwards_domain ON mailmaps.forwards ((split_part(key, '@', -1)));
+
+CREATE OR REPLACE FUNCTION mailmaps.depending_keys(of text, changed text[]) RETURNS text[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off
+AS $function$
+DECLARE
+   most CONSTANT integer := mailmaps.most_keys();
+   spelt CONSTANT boolean := of = 'addresses' COLLATE "C" AND mailmaps.spells_logins();
+   fresh text[] COLLATE "C" := ARRAY(
+      SELECT DISTINCT c.key FROM unnest(changed) AS c (key) WHERE c.key IS NOT NULL);
+   found text[] COLLATE "C" := '{}';
+   rows text[] COLLATE "C";
+   -- Of the fresh keys: domains that are ours or not; those and whole domains that catch-alls stand for.
+   ours text[] COLLATE "C";
+   caught text[] COLLATE "C";
+   -- The usernames, folded, of accounts among them.
+   accounts text[] COLLATE "C";
+   -- Accounts whose mail goes to one of the fresh keys; with '@domain', to the same local part there.
+   emails text[] COLLATE "C";
+BEGIN
+   IF of = 'domains' COLLATE "C" THEN
+      fresh := ARRAY(
+         SELECT c.key FROM unnest(fresh) AS c (key)
+         UNION
+         SELECT mailmaps.fold(a.domain) FROM mailmaps.domain_aliases a
+         WHERE mailmaps.fold(a.target) COLLATE "C" = ANY (fresh));
+   ELSIF spelt AND cardinality(fresh) <= most THEN
+      fresh := ARRAY(SELECT c.key FROM unnest(fresh) AS c (key)
+                     UNION SELECT d.key FROM mailmaps.accounts_spelling(fresh) AS d (key));
+   END IF;
+   WHILE fresh <> '{}' LOOP
+      found := found || fresh;
+      IF cardinality(found) > most THEN
+         RETURN NULL;
+      END IF;
+      EXIT WHEN of <> 'addresses' COLLATE "C";
+      ours := ARRAY(SELECT c.key FROM unnest(fresh) AS c (key) WHERE strpos(c.key, '@') = 0);
+      IF ours <> '{}' AND mailmaps.reaches_far(ours) THEN
+         RETURN NULL;
+      END IF;
+      caught := ours || ARRAY(
+         SELECT mailmaps.domain_of(c.key) FROM unnest(fresh) AS c (key)
+         WHERE mailmaps.local_of(c.key) = '' COLLATE "C");
+      emails := fresh || ARRAY(SELECT DISTINCT '@' || mailmaps.domain_of(c.key) FROM unnest(fresh) AS c (key));
+      rows := ARRAY(
+         WITH targets AS MATERIALIZED (SELECT * FROM mailmaps.reaching_targets(fresh))
+         SELECT NULL FROM targets WHERE low IS NULL
+         UNION ALL
+         SELECT r.key
+         FROM targets t,
+            LATERAL (SELECT f.key FROM mailmaps.forwards f
+                     WHERE split_part(f.target_key, '@', -1) = t.domain COLLATE "C"
+                       AND f.target_key >= t.low COLLATE "C" AND f.target_key < t.high COLLATE "C"
+                     OFFSET 0) AS r  -- OFFSET: never as a merge with all forwards
+         UNION ALL
+         SELECT f.key FROM mailmaps.forwards f WHERE split_part(f.target_key, '@', -1) = ANY (caught)
+         UNION ALL
+         SELECT f.key FROM mailmaps.forwards f WHERE split_part(f.key, '@', -1) = ANY (ours)
+         UNION ALL
+         SELECT d.key FROM mailmaps.domain_alias_keys d WHERE d.target_key = ANY (fresh)
+         UNION ALL
+         SELECT mailmaps.fold(u.alias)
+         FROM public.user_accounts a JOIN public.user_addresses u ON u.username = a.username
+         WHERE mailmaps.fold(a.email) COLLATE "C" = ANY (emails)
+         UNION ALL
+         SELECT mailmaps.fold(u.alias)
+         FROM public.user_accounts a
+         JOIN public.user_addresses e ON e.username <> a.username
+            AND mailmaps.fold(e.alias) COLLATE "C" = mailmaps.fold(a.email) COLLATE "C"
+         JOIN public.user_addresses u ON u.username = a.username
+         WHERE split_part(mailmaps.fold(a.email) COLLATE "C", '@', -1) = ANY (ours)
+         LIMIT 4 * most + 1);
+      accounts := ARRAY(SELECT substr(c.key, 2) FROM unnest(fresh) AS c (key) WHERE left(c.key, 1) = '!');
+      IF accounts <> '{}' THEN
+         rows := rows || ARRAY(SELECT k.key FROM mailmaps.keys_of_accounts(accounts) AS k (key)
+                               LIMIT 4 * most + 1);
+      END IF;
+      IF cardinality(rows) > 4 * most OR array_position(rows, NULL) IS NOT NULL THEN
+         RETURN NULL;
+      END IF;
+      fresh := ARRAY(SELECT DISTINCT r.key FROM unnest(rows) AS r (key) WHERE r.key <> ALL (found));
+   END LOOP;
+   RETURN found;
+END
+$function$;

@@ -82,7 +82,8 @@ CREATE TABLE mailpolicy.observed_senders (
 );
 
 -- The windows end now: the current minute and the 60, or 1440, before it, so that no hour and no day, wherever
--- it begins, holds more than what is summed up here. (A clock that was ahead has left rows that are not yet.)
+-- it begins, holds more than what is summed up here. (A clock that was ahead has left rows that are not yet. `+ 0`
+-- and enable_seqscan: a plan made while the table was empty must be by the primary key all the same.)
 CREATE FUNCTION mailpolicy.sent_lately(
    of_scope text, of_name text, OUT messages_hour bigint, OUT messages_day bigint,
    OUT recipients_hour bigint, OUT recipients_day bigint)
@@ -96,7 +97,8 @@ BEGIN
           coalesce(sum(s.recipients), 0)
       INTO messages_hour, messages_day, recipients_hour, recipients_day
       FROM mailpolicy.sent s
-      WHERE s.scope = of_scope AND s.name = of_name AND s.minute BETWEEN this_minute - 1440 AND this_minute + 1;
+      WHERE s.scope = of_scope AND s.name = of_name
+         AND s.minute + 0 BETWEEN this_minute - 1440 AND this_minute + 1;
 END
 $function$;
 
@@ -116,7 +118,7 @@ CREATE FUNCTION mailpolicy.count_sent(
    limits_recipients_hour bigint[], limits_recipients_day bigint[])
 RETURNS TABLE (item integer, passed boolean, scope text, name text, messages_hour bigint, messages_day bigint,
                recipients_hour bigint, recipients_day bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
    this_minute CONSTANT integer := floor(extract(epoch FROM clock_timestamp()) / 60);
    counted boolean;
