@@ -28,7 +28,7 @@ class WrongAnswers(RuntimeError):
 
 
 class Load(NamedTuple):
-    """What load.c, rcpt.c or logins.c measured."""
+    """What load.c, rcpt.c, logins.c or policy.c measured."""
 
     per_second: float
     p50_us: float
@@ -92,9 +92,19 @@ class Clients:
         login = ["-u", POSTFIX_READER, "-d", database, "-q", postfix_statement(file)]
         return self._run("load", keys, [*words, *login], "found")
 
-    def rcpt(self, port: int, recipients: Sequence[str], sessions: int, seconds: float, known: bool) -> Load:
-        """Offer recipients to an smtpd(8)."""
+    def rcpt(
+        self,
+        port: int,
+        recipients: Sequence[str],
+        sessions: int,
+        seconds: float,
+        known: bool,
+        login: str = "",
+        sender: str = "",
+    ) -> Load:
+        """Offer recipients to an smtpd(8), as a `login` that sends as `sender`, or else as a stranger."""
         words = ["-p", str(port), "-c", str(sessions), "-s", str(seconds)]
+        words += ["-l", login, "-f", sender] if login else []
         return self._run("rcpt", recipients, words, "accepted" if known else "refused")
 
     def logins(
@@ -107,6 +117,22 @@ class Clients:
     ) -> Load:
         """Log in, one login outstanding on each connection; `logins` are the lines of logins.c."""
         return self._run("logins", logins, [*_door_words(door, connections), "-s", str(seconds)], result)
+
+    def policy(
+        self,
+        port: int,
+        questions: Sequence[str],
+        connections: int,
+        seconds: float,
+        state: str,
+        most: int = 0,
+    ) -> Load:
+        """Ask a policy service at that protocol_state; `questions` are the lines of policy.c, which makes one
+        request on each connection before it counts. With `most`, no more than so many requests after these.
+        """
+        words = ["-p", str(port), "-c", str(connections), "-s", str(seconds), "-t", state]
+        words += ["-n", str(most)] if most else []
+        return self._run("policy", questions, words, "expected")
 
     @contextmanager
     def logging_in(self, door: Door, logins: Sequence[str], connections: int) -> Iterator[list[Load]]:

@@ -3,7 +3,8 @@
 Contract: everything lies below one private folder. mailmaps logs in as `mailreader`, as it would anywhere;
 Postfix (and the load generator that stands in for many of it) as `postfix_reader`, trusted without a
 password, so that the two can be told apart in the server's log and its list of connections. So are the roles
-of logins: `mailauth` for mailmaps, `dovecot_reader` for a Dovecot that asks PostgreSQL itself.
+of logins: `mailauth` for mailmaps, `dovecot_reader` for a Dovecot that asks PostgreSQL itself; and those of
+sending: `mailwriter` for mailmaps, `policyd` for policyd-rate-limit.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from mailmaps.demo.site import READER, Site
 
 POSTFIX_READER = "postfix_reader"
 DOVECOT_READER = "dovecot_reader"
-MAILAUTH = "mailauth"  # the name that the schema's grants know
-TRUSTED = (POSTFIX_READER, DOVECOT_READER, MAILAUTH)
+POLICYD = "policyd"
+MAILAUTH, MAILWRITER = "mailauth", "mailwriter"  # the names that the schema's grants know
+TRUSTED = (POSTFIX_READER, DOVECOT_READER, POLICYD, MAILAUTH, MAILWRITER)
 
 # More than PostgreSQL's 100, which Postfix's processes and the longest row of connections here exceed.
 MOST_CONNECTIONS = 400

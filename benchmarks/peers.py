@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +51,24 @@ def floor(program: Path, *replies: str, unknown: str = "") -> Iterator[list[int]
 @contextmanager
 def bare(folder: Path, dataset: Dataset) -> Iterator[int]:
     """The bare uvloop protocol around a dict of every address."""
+    addresses = (dataset.address(number) for number in range(dataset.addresses))
+    with _around("bare", folder, (f"{address}\t{dataset.owner(address)}" for address in addresses)) as port:
+        yield port
+
+
+@contextmanager
+def bare_policy(folder: Path, pairs: Iterable[tuple[str, str]]) -> Iterator[int]:
+    """The bare uvloop policy server around these logins and their senders."""
+    with _around("bare_policy", folder, (f"{login}\t{sender}" for login, sender in pairs)) as port:
+        yield port
+
+
+@contextmanager
+def _around(module: str, folder: Path, lines: Iterable[str]) -> Iterator[int]:
     with tempfile.NamedTemporaryFile("w", dir=folder) as file:
-        for number in range(dataset.addresses):
-            address = dataset.address(number)
-            file.write(f"{address}\t{dataset.owner(address)}\n")
+        file.writelines(f"{line}\n" for line in lines)
         file.flush()
-        with _serving([sys.executable, "-m", "benchmarks.bare", file.name], 1) as ports:
+        with _serving([sys.executable, "-m", f"benchmarks.{module}", file.name], 1) as ports:
             yield ports[0]
 
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
-NAMES = ("floor", "load", "logins", "rcpt")
+NAMES = ("floor", "load", "logins", "policy", "rcpt")
 FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
 TIME_LIMIT = 60.0
 

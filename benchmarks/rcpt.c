@@ -1,7 +1,9 @@
 /* SMTP clients that only ask for recipients: MAIL, many RCPT, RSET, and again, on several sessions at once.
  *
  *     rcpt -p PORT -c SESSIONS -s SECONDS -k FILE_OF_RECIPIENTS [-w WARM_UP_SECONDS] [-b RCPTS_A_MAIL]
+ *          [-l LOGIN -f SENDER]
  *
+ * With LOGIN smtpd is told by XCLIENT that this is who logged in (smtpd_authorized_xclient_hosts must allow it).
  * One command outstanding on each session (no pipelining, as most senders of junk do). Counting begins
  * WARM_UP_SECONDS after every session has had its first reply to a RCPT, since smtpd(8) opens its tables
  * and starts its helpers only then. Prints one JSON object; latencies are those of RCPT, in microseconds.
@@ -24,18 +26,20 @@
 
 enum { MOST_SESSIONS = 256, BUFFER = 8192 };
 
-enum state { GREETING, EHLO, MAIL, RCPT, RSET };
+enum state { GREETING, EHLO, XCLIENT, MAIL, RCPT, RSET };
 
 struct session {
     int fd;
     enum state state; /* of the command whose reply is waited for */
     int in_mail;      /* RCPTs since MAIL */
     int started;      /* has had a reply to a RCPT */
+    int logged_in;    /* LOGIN was told; an EHLO follows again */
     int64_t sent;
     size_t held;
     char buffer[BUFFER];
 };
 
+static const char *login, *sender = "probe@sender.test";
 static char **recipients;
 static size_t recipient_count, next_recipient;
 static int per_mail = 50;
@@ -86,7 +90,8 @@ static void say(struct session *session, enum state state)
 
     switch (state) {
     case EHLO: length = sprintf(line, "EHLO client.test\r\n"); break;
-    case MAIL: length = sprintf(line, "MAIL FROM:<probe@sender.test>\r\n"); break;
+    case XCLIENT: length = snprintf(line, sizeof line, "XCLIENT LOGIN=%s\r\n", login); break;
+    case MAIL: length = snprintf(line, sizeof line, "MAIL FROM:<%s>\r\n", sender); break;
     case RCPT:
         length = snprintf(line, sizeof line, "RCPT TO:<%s>\r\n",
                           recipients[next_recipient++ % recipient_count]);
@@ -138,8 +143,12 @@ static void go_on(struct session *session)
         die(session->buffer);
     }
     switch (session->state) {
-    case GREETING: say(session, EHLO); break;
-    case EHLO: case RSET: say(session, MAIL); break;
+    case GREETING: case XCLIENT: say(session, EHLO); break;
+    case EHLO:
+        say(session, login && !session->logged_in ? XCLIENT : MAIL);
+        session->logged_in = 1;
+        break;
+    case RSET: say(session, MAIL); break;
     case MAIL: case RCPT: say(session, RCPT); break;
     }
 }
@@ -234,7 +243,7 @@ int main(int count, char **words)
     static struct session sessions[MOST_SESSIONS];
 
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    while ((letter = getopt(count, words, "p:c:s:k:w:b:")) != -1) {
+    while ((letter = getopt(count, words, "p:c:s:k:w:b:l:f:")) != -1) {
         switch (letter) {
         case 'p': port = atoi(optarg); break;
         case 'c': session_count = atoi(optarg); break;
@@ -242,6 +251,8 @@ int main(int count, char **words)
         case 'k': file = optarg; break;
         case 'w': warm_up = atof(optarg); break;
         case 'b': per_mail = atoi(optarg); break;
+        case 'l': login = optarg; break;
+        case 'f': sender = optarg; break;
         default: return 2;
         }
     }

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.figures import Result
-from benchmarks.rows import changes, connections, files, logins, million, misses, postmap, smtpd, sockets
+from benchmarks.rows import (
+    changes,
+    connections,
+    files,
+    logins,
+    million,
+    misses,
+    policy,
+    postmap,
+    smtpd,
+    sockets,
+)
 from benchmarks.suite import Suite
 
 ROWS: dict[str, Callable[[Suite], Result]] = {
@@ -23,4 +34,5 @@ ROWS: dict[str, Callable[[Suite], Result]] = {
     "million": million.million,
     "connections": connections.used,
     "logins": logins.logins,
+    "policy": policy.policy,
 }
