@@ -21,6 +21,7 @@ SITE = Site(
     double_bounce_sender="bouncer",
     login_realm="lxtreme.nl",
     login_addresses=True,
+    sender_rules_off="f@",
 )
 
 
@@ -93,6 +94,7 @@ async def test_settings_are_written_each_time(database: Database) -> None:
         "double_bounce_sender": "bouncer",
         "login_realm": "lxtreme.nl",
         "login_addresses": True,
+        "sender_rules_off": "f@",
     }
 
 

@@ -16,9 +16,9 @@ from mailmaps.database.connect import connect_to_write, write_database
 from mailmaps.database.policy_rows import PolicyRows
 from mailmaps.database.pool import Pool
 from mailmaps.maps.answer import CannotSay
+from mailmaps.policy.counting import Counted, Entry, Part
 from mailmaps.policy.grants import Grant
 from mailmaps.policy.limit_book import Override
-from mailmaps.policy.limits import Counted, Entry, Part
 from mailmaps.policy.observed import Event, Times
 from mailmaps.policy.sums import UNLIMITED, Allowed, Sums
 

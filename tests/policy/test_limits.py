@@ -14,8 +14,9 @@ import pytest
 
 from mailmaps.maps.answer import CannotSay
 from mailmaps.policy.action import DUNNO, Action, Word
+from mailmaps.policy.counting import Counted, Entry
 from mailmaps.policy.limit_book import LimitBook, Override
-from mailmaps.policy.limits import Counted, Entry, Limits, Over
+from mailmaps.policy.limits import Limits, Over
 from mailmaps.policy.mail import Mail
 from mailmaps.policy.sums import Sums
 
@@ -257,7 +258,7 @@ async def test_two_hosts_never_pass_the_limit() -> None:
 async def test_memory_goes_on_while_the_database_is_away(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailmaps.policy.limits.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("mailmaps.policy.counting.FIRST_PAUSE", 0.01)
     shared = Shared()
     async with counting(shared, book((0, 0, 10, 0))) as limits:
         assert await decide(limits, mail(4)) == DUNNO
@@ -282,7 +283,7 @@ async def test_memory_goes_on_while_the_database_is_away(
 
 
 async def test_a_batch_whose_answer_was_lost_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailmaps.policy.limits.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("mailmaps.policy.counting.FIRST_PAUSE", 0.01)
     shared = Shared()
     async with counting(shared, book((0, 0, 100, 0))) as limits:
         shared.loses_answers = True
@@ -293,7 +294,7 @@ async def test_a_batch_whose_answer_was_lost_is_counted_once(monkeypatch: pytest
 
 
 async def test_a_database_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailmaps.policy.limits.DEADLINE", 0.05)
+    monkeypatch.setattr("mailmaps.policy.counting.DEADLINE", 0.05)
     shared = Shared()
     shared.gate.clear()
     async with counting(shared, book((0, 0, 3, 0))) as limits:
@@ -304,7 +305,7 @@ async def test_a_database_that_hangs_is_not_waited_for(monkeypatch: pytest.Monke
 async def test_a_fault_of_ours_leaves_nobody_waiting(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailmaps.policy.limits.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("mailmaps.policy.counting.FIRST_PAUSE", 0.01)
     shared = Shared()
     shared.fault = RuntimeError("ours")
     async with counting(shared, book((0, 0, 3, 0))) as limits:

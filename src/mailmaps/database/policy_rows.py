@@ -19,9 +19,9 @@ import asyncpg
 from mailmaps.database.connect import reason
 from mailmaps.maps.address import fold
 from mailmaps.maps.answer import CannotSay
+from mailmaps.policy.counting import Counted, Entry
 from mailmaps.policy.grants import Grant
 from mailmaps.policy.limit_book import Override
-from mailmaps.policy.limits import Counted, Entry
 from mailmaps.policy.observed import Event, Times
 from mailmaps.policy.sums import Scope, Sums
 
