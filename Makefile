@@ -52,7 +52,7 @@ differential: $(VENV)/.dev
 test-debian13: $(VENV)/.dev
 	sh tests/debian13.sh $(BIN)/python $(DIFFERENTIAL)
 
-# The benchmarks (as root, with Debian's Postfix): a table, and benchmarks/RESULTS.md; about half an hour.
+# The benchmarks (as root, with Debian's Postfix): a table, and benchmarks/RESULTS.md; about an hour.
 # `make bench ARGS="--only one"` measures one row, `make bench-quick` tries all of them in two minutes.
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
