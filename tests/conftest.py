@@ -31,6 +31,7 @@ TEMPLATE = "mailmaps_template"
 READER_PASSWORD = "a-reader"
 AUTH_PASSWORD = "an-authenticator"
 WRITER_PASSWORD = "a-writer"
+ADMIN_PASSWORD = "an-administrator"
 _NUMBER = count()
 
 
@@ -99,6 +100,11 @@ class Database:
         """The DSN of `mailwriter`."""
         return self.postgres.dsn(self.name, "mailwriter", WRITER_PASSWORD)
 
+    @property
+    def admin_dsn(self) -> str:
+        """The DSN of `mailadmin`."""
+        return self.postgres.dsn(self.name, "mailadmin", ADMIN_PASSWORD)
+
     @asynccontextmanager
     async def connect(self, dsn: str | None = None) -> AsyncIterator[Connection]:
         """Another connection, by default as the owner."""
@@ -117,6 +123,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
             ("mailreader", READER_PASSWORD),
             ("mailauth", AUTH_PASSWORD),
             ("mailwriter", WRITER_PASSWORD),
+            ("mailadmin", ADMIN_PASSWORD),
         ):
             asyncio.run(_execute(server.dsn(), f"CREATE ROLE {role} LOGIN PASSWORD '{password}'"))
         yield server

@@ -7,9 +7,9 @@
 # shellcheck disable=SC2086  # lists of packages are split into words on purpose
 set -eu
 
-PACKAGES="postfix postfix-pgsql postfix-cdb postfix-lmdb pgbouncer openssl
+PACKAGES="systemd postfix postfix-pgsql postfix-cdb postfix-lmdb pgbouncer openssl
     dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-managesieved dovecot-auth-lua lua-socket
-    dovecot-pgsql libsasl2-modules sasl2-bin"
+    dovecot-pgsql libsasl2-modules sasl2-bin prometheus groff-base man-db mandoc"
 POLICY=/usr/sbin/policy-rc.d
 SAVED=$POLICY.before-mailmaps
 MARK="mailmaps tests/packages.sh"

@@ -9,6 +9,7 @@ import pytest
 
 from mailmaps.connection import LOOK, Connection, Trust
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found, Unavailable
+from mailmaps.maps.counts import LookupCounts
 from mailmaps.maps.memo import Memo
 from mailmaps.ordered_connection import MOST_AT_ONCE, MOST_PER_TURN
 from mailmaps.protocols.socketmap import Socketmap
@@ -52,6 +53,7 @@ class FakeTable:
     steady = False
 
     def __init__(self) -> None:
+        self.counts = LookupCounts()
         self.answered: list[bytes] = []
         self.gate = asyncio.Event()
         self.fault: Exception | None = None

@@ -13,6 +13,7 @@ import uvloop
 
 from mailmaps.connection import Connection, Trust
 from mailmaps.maps.answer import NOT_FOUND, Answer, Found
+from mailmaps.maps.counts import LookupCounts
 from mailmaps.maps.memo import Memo
 from mailmaps.protocols.tcp_table import TcpTable
 
@@ -32,6 +33,7 @@ class Table:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
+        self.counts = LookupCounts()
 
     def begin(self, key: bytes) -> Answer | asyncio.Future[Answer]:
         kind = key[:1]

@@ -49,7 +49,8 @@ def test_what_makes_no_sense_is_said_and_not_used(
 ) -> None:
     (tmp_path / NAME).write_bytes(content)
     assert GrantsFile(tmp_path, "p").load() is None
-    assert "grants.json cannot be used" in caplog.text
+    assert "the file of grants cannot be used" in caplog.text
+    assert "grants.json" in caplog.text
 
 
 def test_a_time_to_come_is_not_believed(tmp_path: Path) -> None:

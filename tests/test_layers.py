@@ -15,20 +15,24 @@ SOURCE = Path(__file__).parent.parent / "src"
 
 # From the top down; a module may import from its own layer's packages and from layers below it.
 LAYERS = (
-    ("mailmaps.cli", "mailmaps.__main__"),
-    ("mailmaps.demo", "mailmaps.daemon", "mailmaps.migration", "mailmaps.filemaps", "mailmaps.maildirs"),
+    ("mailmaps.cli", "mailmaps.manual", "mailmaps.__main__"),
+    ("mailmaps.demo", "mailmaps.daemon", "mailmaps.migration", "mailmaps.setup", "mailmaps.filemaps",
+     "mailmaps.maildirs", "mailmaps.doctor", "mailmaps.report", "mailmaps.administration"),
     ("mailmaps.tableset", "mailmaps.reloading", "mailmaps.logins", "mailmaps.sending",
      "mailmaps.sending_commands", "mailmaps.notifying"),
     ("mailmaps.connection", "mailmaps.ordered_connection", "mailmaps.login_connection",
      "mailmaps.policy_connection", "mailmaps.control", "mailmaps.listeners", "mailmaps.client",
+     "mailmaps.clients", "mailmaps.endpoints", "mailmaps.inherited", "mailmaps.service_manager",
+     "mailmaps.watchdog", "mailmaps.http_connection", "mailmaps.observing", "mailmaps.metrics",
      "mailmaps.database", "mailmaps.notices", "mailmaps.grants_file",
      "mailmaps.mirrors", "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
     ("mailmaps.config",),
     ("mailmaps.maps.lookup", "mailmaps.auth", "mailmaps.policy"),
-    ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings", "mailmaps.auth.attempt",
+    ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings", "mailmaps.logs", "mailmaps.auth.attempt",
      "mailmaps.policy.texts", "mailmaps.policy.action", "mailmaps.policy.mail",
      "mailmaps.notices.notice", "mailmaps.notices.message", "mailmaps.notices.once",
-     "mailmaps.notices.foreign", "mailmaps.notices.away"),
+     "mailmaps.notices.foreign", "mailmaps.notices.away",
+     "mailmaps.administration.names", "mailmaps.administration.csv_file"),
     ("mailmaps",),
 )  # fmt: skip
 
@@ -36,9 +40,12 @@ LAYERS = (
 OWNERS = {
     "asyncpg": ("mailmaps.database",),
     "aiosmtplib": ("mailmaps.notices",),
+    "PIL": ("mailmaps.report.picture",),
     "lmdb": ("mailmaps.mirrors", "mailmaps.filemaps"),
     "uvloop": ("mailmaps.cli",),
-    "click": ("mailmaps.cli",),
+    "h11": ("mailmaps.http_connection",),
+    "prometheus_client": ("mailmaps.metrics",),
+    "click": ("mailmaps.cli", "mailmaps.manual"),
     "pydantic": ("mailmaps.config",),
     "pam": ("mailmaps.auth.pam",),
     "passlib": ("mailmaps.auth.passwords",),

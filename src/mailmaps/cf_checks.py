@@ -13,6 +13,7 @@ from contextlib import suppress
 from mailmaps import cf_files
 from mailmaps.config.settings import Settings
 from mailmaps.database.cf_source import CfDatabase, CfSource
+from mailmaps.database.plans import Scan, cf_scans, scan_findings
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.cf_text import CfError
@@ -25,6 +26,7 @@ async def cf_findings(settings: Settings, read_by_daemon: Collection[str]) -> li
     """Try every file; `read_by_daemon` are the sources that a running daemon is known to have read."""
     findings: list[Finding] = []
     databases: dict[Place, CfDatabase] = {}
+    scans: list[tuple[str, Scan]] = []
     try:
         for name in cf_files.sources(settings):
             if name not in read_by_daemon:
@@ -37,10 +39,13 @@ async def cf_findings(settings: Settings, read_by_daemon: Collection[str]) -> li
             if table.place not in databases:
                 databases[table.place] = CfDatabase(table.place, settings.database)
                 databases[table.place].start()
-            findings.append(await _asked(name, table, databases[table.place], settings))
+            asked = await _asked(name, table, databases[table.place], settings)
+            findings.append(asked)
+            if asked.level is Level.OK:
+                scans += [(name, scan) for scan in await cf_scans(databases[table.place], table)]
     finally:
         await asyncio.gather(*(database.close() for database in databases.values()))
-    return findings
+    return findings + scan_findings(scans)
 
 
 async def _asked(name: str, table: CfTable, database: CfDatabase, settings: Settings) -> Finding:

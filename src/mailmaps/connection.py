@@ -8,17 +8,18 @@ besides: a request that came before and has its answer out of memory is not even
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Protocol
 
+from mailmaps.logs import events
 from mailmaps.maps.answer import Answer, Found, NotFound, Unavailable
+from mailmaps.maps.counts import LookupCounts
 from mailmaps.maps.memo import Memo
 from mailmaps.ordered_connection import MOST_PER_TURN, OrderedConnection
 from mailmaps.protocols.request import Codec, Request
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Seconds between looks whether what is held may still be trusted. Timers look too; but a process that was
 # stopped (SIGSTOP, a frozen container) comes by what its clients asked before it comes by its timers.
@@ -34,6 +35,10 @@ class AnsweringTable(Protocol):
     @property
     def steady(self) -> bool:
         """Whether all answers hold until the memo is cleared."""
+
+    @property
+    def counts(self) -> LookupCounts:
+        """Where every answer is counted."""
 
 
 class Trust:
@@ -107,19 +112,23 @@ class Connection(OrderedConnection[Request, Answer | None]):
             return
         reply = self._encode(request, answer)
         self._transport.write(reply)
-        if isinstance(answer, (Found, NotFound)) and self._tables[request.table].steady:
-            self._memo.put(data, reply, found=isinstance(answer, Found))
+        if isinstance(answer, (Found, NotFound)) and (table := self._tables[request.table]).steady:
+            self._memo.put(data, reply, table.counts, found=isinstance(answer, Found))
 
     def _begin(self, request: Request) -> Answer | asyncio.Future[Answer | None] | None:
         table = self._tables.get(request.table)
         return None if table is None else table.begin(request.key)  # type: ignore[return-value]
 
     def _internal_error(self, request: Request) -> Answer:
-        log.exception("table=%s key=%a: internal error", request.table, request.key)
+        log.exception("internal error", table=request.table, key=request.key)
         return Unavailable("internal error")
 
     def _try_later(self, request: Request) -> Answer:
         return Unavailable("mailmaps is stopping")
 
     def _encode(self, request: Request, answer: Answer | None) -> bytes:
-        return self._codec.encode_no_table(request) if answer is None else self._codec.encode(request, answer)
+        if answer is None:
+            return self._codec.encode_no_table(request)
+        if (table := self._tables.get(request.table)) is not None:  # None: a reload took it away meanwhile
+            table.counts.answered(answer)
+        return self._codec.encode(request, answer)

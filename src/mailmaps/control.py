@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 LONGEST_LINE = 64 * 1024
 
@@ -77,7 +78,7 @@ class ControlConnection(asyncio.Protocol):
         except CommandError as error:
             reply = {"error": str(error)}
         except Exception:
-            log.exception("control: internal error")
+            log.exception("internal error")
             reply = {"error": "internal error; see the log"}
         self._transport.write(json.dumps(reply).encode() + b"\n")
 

@@ -9,69 +9,72 @@ what was asked, close, within `DRAIN` seconds.
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from ipaddress import ip_network
-from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
+from mailmaps import __version__
 from mailmaps.auth.attempt import Question, Result
+from mailmaps.clients import Clients
 from mailmaps.config import SettingsError
-from mailmaps.config.section import Unix, split_inet
+from mailmaps.config.fingerprint import fingerprint
 from mailmaps.config.settings import Settings
 from mailmaps.connection import Connection, Trust
 from mailmaps.control import Command, CommandError, ControlConnection
-from mailmaps.listeners import Acceptor, IPNetwork, Room, UnixAccess, bind_inet, bind_unix
+from mailmaps.endpoints import ALL_TABLES, Doors, after_a_restart, endpoints
+from mailmaps.http_connection import HttpConnection
+from mailmaps.inherited import Inherited, take
+from mailmaps.listeners import Acceptor, IPNetwork, Room, SentAway
 from mailmaps.login_connection import LoginConnection
 from mailmaps.logins import Logins
+from mailmaps.logs import events
 from mailmaps.maps.answer import Found, NotFound, Unavailable
 from mailmaps.maps.lookup import Table
 from mailmaps.maps.memo import Memo
 from mailmaps.notifying import Notifier
+from mailmaps.observing import Observing
 from mailmaps.policy.action import Action
 from mailmaps.policy_connection import PolicyConnection
-from mailmaps.protocols import tcp_table
 from mailmaps.protocols.asked import LoginCodec
-from mailmaps.protocols.dovecot_auth import DovecotAuth
-from mailmaps.protocols.login import LoginLines
 from mailmaps.protocols.policy import PolicyRequest
 from mailmaps.protocols.request import Codec
-from mailmaps.protocols.saslauthd import Saslauthd
-from mailmaps.protocols.socketmap import Socketmap
-from mailmaps.reloading import Reloader
+from mailmaps.reloading import Outcome, Reloader
 from mailmaps.sending import Sending
 from mailmaps.sending_commands import SendingCommands
+from mailmaps.service_manager import ServiceManager
 from mailmaps.tableset import TableSet, rules
+from mailmaps.watchdog import Watchdog, ways
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # systemd's and Postfix's patience is longer; a postmaster's is not. The whole stop takes under 5 s.
 DRAIN = 4.0
 
-# Seconds in which queries already on the wire are still read after we stop accepting.
-LAST_READ = 0.05
-
 # Seconds for which the start waits for a database that hangs, when what the resolver asks is held on disk.
 PATIENCE = 1.0
-
-AnyConnection = Connection | LoginConnection | PolicyConnection
-
-# The endpoints of socketmap, which have no table of their own.
-ALL_TABLES = "*"
 
 
 class Daemon:
     """One running mailmaps."""
 
-    def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
-        """`reread` gives the settings anew for a reload. Raises `SettingsError`."""
+    def __init__(
+        self,
+        settings: Settings,
+        reread: Callable[[], Settings] | None = None,
+        manager: ServiceManager | None = None,
+    ) -> None:
+        """`reread` gives the settings anew for a reload; `manager` is told how we are.
+
+        Raises `SettingsError`.
+        """
         self._settings = settings
         self._reread = reread
+        self._manager = manager or ServiceManager()
         self._notifier = Notifier(settings)
         self._set = TableSet(settings, logins=_logins(settings), sending=self._sending(settings))
         self._tables: dict[str, Table] = {}  # one for all connections; a reload changes what is in it
@@ -79,90 +82,77 @@ class Daemon:
         self._use(self._set)
         self._trust = Trust(lambda: self._set.lapse())
         self._hung_up = False  # before we were ready
-        self._reloader = Reloader(self._make_set, self._change_over)
-        self._sockets: list[tuple[socket.socket, Callable[[], asyncio.BaseProtocol]]] = []
-        self._room: Room | None = None  # there from start() on
-        self._connections: set[AnyConnection] = set()
-        self._all_closed: asyncio.Event | None = None  # set up by stop(), which waits for it
-
-    def bind(self) -> None:
-        """Bind every endpoint of the settings. Raises `ListenError` for the first that cannot be."""
-        for name, table in self._settings.tables.items():
-            if table.tcp:
-                sock = bind_inet(*split_inet(table.tcp))
-                self._sockets.append((sock, partial(self._connection, name, tcp_table.codec(name))))
-        if self._settings.socketmap.inet:
-            sock = bind_inet(*split_inet(self._settings.socketmap.inet))
-            self._sockets.append((sock, partial(self._connection, ALL_TABLES, Socketmap)))
-        if self._settings.socketmap.unix:
-            sock = _bind_unix(self._settings.socketmap)
-            self._sockets.append((sock, partial(self._connection, ALL_TABLES, Socketmap)))
-        self._bind_logins()
-        self._bind_policy()
-        if self._settings.control.unix:
-            commands: dict[str, Command] = {
-                "explain": self._explain,
-                "status": self._status,
-                "reload": self._reload,
-                **SendingCommands(lambda: self._set.sending).commands,
-            }
-            sock = _bind_unix(self._settings.control)
-            self._sockets.append((sock, partial(ControlConnection, commands)))
-
-    def _bind_logins(self) -> None:
-        doors: tuple[tuple[Unix, Callable[[], LoginCodec]], ...] = (
-            (self._settings.login, LoginLines),
-            (self._settings.dovecot_auth, DovecotAuth),
-            (self._settings.saslauthd, Saslauthd),
+        self._reloader = Reloader(
+            self._make_set, self._change_over, self._manager.reloading, self._tell_of_reload
         )
-        for door, codec in doors:
-            if door.unix:
-                self._sockets.append((_bind_unix(door), partial(self._login_connection, codec)))
-        if inet := self._settings.dovecot_auth.inet:
-            log.warning(
-                "dovecot_auth.inet: passwords come to %s in the clear; better use a unix socket", inet
-            )
-            sock = bind_inet(*split_inet(inet))
-            self._sockets.append((sock, partial(self._login_connection, DovecotAuth)))
+        self._endpoints = tuple(endpoints(settings, self._doors()))
+        self._sockets: list[socket.socket] = []  # of the endpoints
+        self._not_ours: list[socket.socket] = []  # handed over, and named by no setting
+        self._watching: asyncio.Task[None] | None = None
+        self._room: Room | None = None  # there from start() on
+        self._clients = Clients()
+        self._started = self._settings_read = time()
+        self._observing = Observing(self._state, lambda: self._set.unready())
 
-    def _bind_policy(self) -> None:
-        policy = self._settings.policy
-        sockets = [bind_inet(*split_inet(policy.inet))] if policy.inet else []
-        sockets += [_bind_unix(policy)] if policy.unix else []
-        self._sockets += [(sock, self._policy_connection) for sock in sockets]
+    def bind(self, inherited: Sequence[Inherited] = ()) -> None:
+        """Take each endpoint of the settings out of what is handed over to us, or else bind it.
+
+        Raises `ListenError` for the first that cannot be.
+        """
+        left = list(inherited)
+        for endpoint in self._endpoints:
+            sock = take(endpoint.place, left)
+            self._sockets.append(endpoint.place.bind() if sock is None else sock)
+            if endpoint.setting == "dovecot_auth.inet":
+                log.warning("passwords come in the clear", setting=endpoint.setting, place=endpoint.place)
+        for found in left:
+            log.warning("no setting names where systemd listens: who connects is sent away", place=found)
+            self._not_ours.append(found.sock)
 
     async def start(self) -> None:
         """Connect, read the held tables if the database lets us, and begin to accept."""
         self._notifier.start(lambda: self._set.away)
         for problem in await self._set.start(PATIENCE):
-            log.error("%s", problem)
+            log.error("not all can be answered from the start", reason=problem)
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
         loop = asyncio.get_running_loop()
         self._room = Room(loop)
-        for sock, factory in self._sockets:
-            Acceptor(sock, factory, self._room, loop, networks)
-        log.info("ready: %d tables on %d endpoints", len(self._tables), len(self._sockets))
+        for endpoint, sock in zip(self._endpoints, self._sockets, strict=True):
+            Acceptor(sock, endpoint.factory, self._room, loop, networks)
+        for sock in self._not_ours:
+            Acceptor(sock, SentAway, self._room, loop)
+        log.info("ready", what=self._summary)
+        self._manager.ready(self._summary)
+        self._watch(self._room)
         if self._hung_up:
             self._reloader.ask()
 
+    def _watch(self, room: Room) -> None:
+        """Feed systemd's watchdog, if there is one."""
+        if self._manager.watchdog is not None:
+            found = ways(self._endpoints, next(iter(self._tables), ALL_TABLES))
+            watchdog = Watchdog(self._manager, found, room, self._manager.watchdog)
+            self._watching = asyncio.ensure_future(watchdog.run())
+
+    @property
+    def _summary(self) -> str:
+        return f"{len(self._tables)} tables on {len(self._sockets)} endpoints"
+
+    def _tell_of_reload(self, outcome: Outcome) -> None:
+        if outcome.problems:
+            self._manager.ready(f"not reloaded, the settings before stay in use: {outcome.problems[0]}")
+        else:
+            self._manager.ready(f"{self._summary}, reloaded")
+
     async def stop(self) -> None:
         """Drain and close. Connections that take longer than `DRAIN` seconds are cut."""
+        self._manager.stopping()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait((self._watching,))
         if self._room is not None:
-            await self._room.started()
-            self._room.close()
-        await asyncio.sleep(LAST_READ)
-        self._all_closed = asyncio.Event()
-        for connection in list(self._connections):
-            connection.drain()
-        self._check_all_closed()
-        try:
-            async with asyncio.timeout(DRAIN):
-                await self._all_closed.wait()
-        except TimeoutError:
-            log.warning("%d connections did not finish in time and are cut", len(self._connections))
-            for connection in list(self._connections):
-                connection.cut()
-            await asyncio.sleep(LAST_READ)
+            await self._room.close()
+        await self._clients.close(DRAIN)
         await self._reloader.stop()
         await self._set.close()
         await self._notifier.close()
@@ -177,6 +167,7 @@ class Daemon:
             self._set.mirrors,
             _logins(settings, self._set.logins),
             self._sending(settings, self._set.sending),
+            self._set.counts,
         )
 
     def _sending(self, settings: Settings, before: Sending | None = None) -> Sending:
@@ -186,7 +177,8 @@ class Daemon:
         old, self._set = self._set, fresh
         self._use(fresh)
         self._notifier.use(fresh.settings)
-        return old, self._unbound(fresh.settings)
+        self._settings_read = time()
+        return old, after_a_restart(self._settings, fresh.settings)
 
     def _use(self, tables: TableSet) -> None:
         self._tables.clear()
@@ -200,27 +192,6 @@ class Daemon:
     def _memo(self, endpoint: str) -> Memo:
         return self._memos.setdefault(endpoint, Memo())
 
-    def _unbound(self, settings: Settings) -> tuple[str, ...]:
-        """What of the settings is about listening, and so waits for a restart."""
-        bound, wanted = self._settings.inet_endpoints(), settings.inet_endpoints()
-        none = "nothing"
-        found = [
-            f"{path} = {wanted.get(path, none)}: after a restart; until then {bound.get(path, none)}"
-            for path in sorted(bound.keys() | wanted.keys())
-            if bound.get(path) != wanted.get(path)
-        ]
-        found += [
-            f"[{name}] takes a restart"
-            for name in ("listen", "socketmap", "control", "login", "dovecot_auth", "saslauthd", "policy")
-            if getattr(settings, name) != getattr(self._settings, name)
-        ]
-        ours = self._settings
-        if (settings.database, settings.mirror) != (ours.database, ours.mirror):
-            found.append(
-                "[database], [mirror]: in use, but what is held is kept on disk after a restart only"
-            )
-        return tuple(found)
-
     async def serve(self) -> None:
         """Start, run until SIGTERM or SIGINT, stop."""
         ended = asyncio.Event()
@@ -230,7 +201,9 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         starting = asyncio.ensure_future(self.start())
         ending = asyncio.ensure_future(ended.wait())
+        patience = asyncio.ensure_future(self._manager.extend_start())
         await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+        patience.cancel()
         if ending.done():
             starting.cancel()  # a database that hangs must not keep us from stopping
         else:
@@ -245,20 +218,36 @@ class Daemon:
         else:
             self._reloader.ask()
 
+    def _doors(self) -> Doors:
+        """What makes the connections of each endpoint."""
+        commands: dict[str, Command] = {
+            "explain": self._explain,
+            "status": self._status,
+            "reload": self._reload,
+            **SendingCommands(lambda: self._set.sending).commands,
+        }
+        return Doors(
+            lookup=lambda endpoint, codec: partial(self._connection, endpoint, codec),
+            login=lambda codec: partial(self._login_connection, codec),
+            policy=self._policy_connection,
+            http=self._http_connection,
+            control=partial(ControlConnection, commands),
+        )
+
     def _connection(self, endpoint: str, codec: Callable[[], Codec]) -> Connection:
-        connection = Connection(codec(), self._tables, self._memo(endpoint), self._trust, self._closed)
-        self._connections.add(connection)
-        return connection
+        made = codec()
+        connection = Connection(made, self._tables, self._memo(endpoint), self._trust, self._clients.gone)
+        return self._clients.add(connection, made.name)
 
     def _login_connection(self, codec: Callable[[], LoginCodec]) -> LoginConnection:
-        connection = LoginConnection(codec(), self._answer_login, self._closed)
-        self._connections.add(connection)
-        return connection
+        made = codec()
+        return self._clients.add(LoginConnection(made, self._answer_login, self._clients.gone), made.name)
 
     def _policy_connection(self) -> PolicyConnection:
-        connection = PolicyConnection(self._answer_policy, self._closed)
-        self._connections.add(connection)
-        return connection
+        return self._clients.add(PolicyConnection(self._answer_policy, self._clients.gone), "policy")
+
+    def _http_connection(self) -> HttpConnection:
+        return self._clients.add(HttpConnection(self._observing.page, self._clients.gone), "http")
 
     def _answer_policy(self, request: PolicyRequest) -> Action | asyncio.Future[Action]:
         if monotonic() > self._trust.until:
@@ -270,14 +259,6 @@ class Daemon:
         if logins is None:
             return Unavailable("the settings have no login socket any more")
         return await logins.service.answer(question, door)
-
-    def _closed(self, connection: AnyConnection) -> None:
-        self._connections.discard(connection)
-        self._check_all_closed()
-
-    def _check_all_closed(self) -> None:
-        if self._all_closed is not None and not self._connections:
-            self._all_closed.set()
 
     async def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
         table = self._tables.get(str(request.get("table")))
@@ -307,7 +288,21 @@ class Daemon:
         }
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"connections": len(self._connections), **self._set.state, "notices": self._notifier.state}
+        return self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """What `mailmaps status` and /metrics show."""
+        return {
+            "version": __version__,
+            "started": self._started,
+            "settings_read": self._settings_read,
+            "settings": fingerprint(self._set.settings),
+            "reloads": dict(self._reloader.counts),
+            "connections": len(self._clients),
+            "clients": self._clients.state,
+            **self._set.state,
+            "notices": self._notifier.state,
+        }
 
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
         return asdict(await asyncio.shield(self._reloader.ask()))  # whoever asked may hang up
@@ -316,8 +311,3 @@ class Daemon:
 def _logins(settings: Settings, before: Logins | None = None) -> Logins | None:
     """The login service, if any door is open. Raises `SettingsError`."""
     return Logins(settings, rules(settings), before) if settings.has_logins else None
-
-
-def _bind_unix(settings: Unix) -> socket.socket:
-    access = UnixAccess(int(settings.mode, 8), settings.owner, settings.group)
-    return bind_unix(Path(settings.unix), access)

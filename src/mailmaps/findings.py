@@ -26,3 +26,12 @@ class Finding:
     subject: str
     text: str
     remedy: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """For `mailmaps check --json`."""
+        return {
+            "level": self.level.name.lower(),
+            "subject": self.subject,
+            "text": self.text,
+            "remedy": self.remedy,
+        }

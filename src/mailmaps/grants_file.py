@@ -7,7 +7,6 @@ What cannot be read, or is of another database, is as if it were not there: the 
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +15,10 @@ from pathlib import Path
 from time import time
 from typing import Any, NamedTuple
 
+from mailmaps.logs import events
 from mailmaps.policy.grants import Grant
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 NAME = "grants.json"
 
@@ -49,7 +49,7 @@ class GrantsFile:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s cannot be used: %s", self._path, type(error).__name__)
+            log.warning("the file of grants cannot be used", path=self._path, reason=type(error).__name__)
             return None
 
     def save(self, grants: Sequence[Grant]) -> None:
@@ -64,7 +64,8 @@ class GrantsFile:
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
-                log.warning("%s cannot be written: %s", self._path, os.strerror(error.errno or 0))
+                why = os.strerror(error.errno or 0)
+                log.warning("the file of grants cannot be written", path=self._path, reason=why)
 
     def confirm(self) -> None:
         """They are still those of the database."""

@@ -11,7 +11,6 @@ import asyncio
 import errno
 import grp
 import ipaddress
-import logging
 import os
 import pwd
 import socket
@@ -20,7 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 # Peers that listened with 5 lost connections when Postfix's processes came all at once; the kernel
 # cuts this at net.core.somaxconn (4096 on Linux since 5.4).
@@ -38,7 +39,11 @@ RESERVE = 16
 # Seconds in which pauses that follow each other are not logged again.
 QUIET = 60.0
 
-_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# What it says to us, who may write in a folder or two; EINVAL: a group that the sandbox hides.
+_NOT_OURS_TO_MAKE = {errno.EPERM, errno.EACCES, errno.EROFS, errno.EINVAL}
+
+# What the kernel says at a limit of descriptors or memory.
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -55,6 +60,39 @@ class UnixAccess:
     mode: int = 0o660
     owner: str = ""
     group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InetPlace:
+    """A TCP address; `host` is numeric."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def bind(self) -> socket.socket:
+        """Bind and listen there. Raises `ListenError`."""
+        return bind_inet(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPlace:
+    """The path of a unix socket, and who may connect."""
+
+    path: Path
+    access: UnixAccess
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def bind(self) -> socket.socket:
+        """Bind and listen there. Raises `ListenError`."""
+        return bind_unix(self.path, self.access)
+
+
+Place = InetPlace | UnixPlace
 
 
 def bind_inet(host: str, port: int) -> socket.socket:
@@ -91,6 +129,8 @@ def bind_unix(path: Path, access: UnixAccess) -> socket.socket:
     except OSError as error:
         sock.close()
         reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in _NOT_OURS_TO_MAKE:
+            reason += " (systemd can, by a socket unit: see systemd/README.md)"
         raise ListenError(f"cannot listen on {path}: {reason}") from error
     except KeyError as error:
         sock.close()
@@ -147,6 +187,11 @@ class Room:
         self._acceptors.append(acceptor)
         acceptor.resume()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether accepting pauses."""
+        return self._timer is not None
+
     def full(self, error: OSError) -> None:
         """An acceptor met the limit: pause all, look again later."""
         for acceptor in self._acceptors:
@@ -154,21 +199,15 @@ class Room:
         now = self._loop.time()
         if now >= self._quiet_until:
             self._told, self._quiet_until = True, now + QUIET
-            log.error(
-                "accepting pauses: %s; clients wait in the queue (raise LimitNOFILE)",
-                os.strerror(error.errno or 0),
-            )
+            log.error("accepting pauses", reason=os.strerror(error.errno or 0))
         self._timer = self._loop.call_later(PAUSE, self._look_again)
 
-    def close(self) -> None:
-        """Accept no more."""
+    async def close(self) -> None:
+        """Accept no more; those that were accepted have their protocol afterwards."""
         if self._timer is not None:
             self._timer.cancel()
         for acceptor in self._acceptors:
             acceptor.close()
-
-    async def started(self) -> None:
-        """Wait for the connections that were accepted but have no protocol yet."""
         await asyncio.gather(*(acceptor.started() for acceptor in self._acceptors))
 
     def _look_again(self) -> None:
@@ -244,21 +283,25 @@ class Acceptor:
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in _NO_ROOM:
+                if error.errno not in NO_ROOM:
                     raise
                 self._room.full(error)
                 return
-            if self._allowed(address):
+            if self._allowed(client, address):
                 self._start(client)
             else:
-                log.warning("refused a connection from %s, which is not in allow_networks", address[0])
+                log.warning("refused a connection that is not in allow_networks", client=address[0])
                 client.close()
 
-    def _allowed(self, address: object) -> bool:
+    def _allowed(self, client: socket.socket, address: object) -> bool:
         if not self._allow_networks or not isinstance(address, tuple):
             return True
-        host = ipaddress.ip_address(address[0].partition("%")[0])
-        return host.is_loopback or any(host in network for network in self._allow_networks)
+        host = _ip(address[0])
+        return (
+            host.is_loopback
+            or host == _ip(client.getsockname()[0])  # this machine, by another of its addresses
+            or any(host in network for network in self._allow_networks)
+        )
 
     def _start(self, client: socket.socket) -> None:
         client.setblocking(False)
@@ -273,5 +316,18 @@ class Acceptor:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(self._factory, client)
         except OSError as error:
-            log.info("a client left before it was served: %s", error)
+            log.info("a client left before it was served", reason=error)
             client.close()
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as sockets have it; an IPv4 client of an IPv6 socket counts as what it is."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class SentAway(asyncio.Protocol):
+    """For sockets that are not ours to serve: who connects is closed on, instead of waiting for ever."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()

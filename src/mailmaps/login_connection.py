@@ -9,15 +9,14 @@ went away costs one login a 454).
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from mailmaps.auth.attempt import Listed, Question, Result
-from mailmaps.auth.service import where
+from mailmaps.logs import events
 from mailmaps.protocols.asked import Asked, LoginCodec, LoginProtocolError
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Questions of one client; Postfix has one, Dovecot's login processes may send many.
 MOST_AT_ONCE = 64
@@ -74,7 +73,7 @@ class LoginConnection(asyncio.Protocol):
         try:
             items = self._codec.feed(data)
         except LoginProtocolError as error:
-            log.warning("protocol=%s: %s", self._codec.name, error)
+            log.warning("protocol error", protocol=self._codec.name, reason=error)
             items = error.items
             self._is_ending = True
         for item in items:
@@ -133,7 +132,7 @@ class LoginConnection(asyncio.Protocol):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("protocol=%s: internal error: %s", self._codec.name, where(error))
+            log.fault("internal error", error, protocol=self._codec.name)
             self._transport.abort()
         if not self._transport.is_closing():
             self._go_on()

@@ -42,20 +42,21 @@ class Logins:
         auth, postfix = settings.auth, settings.postfix
         database = auth_database(settings.database)
         find_password(database)
-        self._pool = Pool(lambda: connect(database, for_lookups=True), auth.connections)
-        needed = needed_columns(auth.backend)
         self.dsn = "database.auth_dsn" if settings.database.auth_dsn else "database.dsn"
+        self._pool = Pool(lambda: connect(database, for_lookups=True), auth.connections, self.dsn)
+        needed = needed_columns(auth.backend)
         self._source = source = LoginSource(self._pool, auth.source, database.lookup_deadline, needed)
         remembered = Remembered(auth.remember)
         listening = settings.database if settings.database.listen_dsn else database
-        self._changes = Changes(partial(connect_to_listen, listening, {}), LoginChanges(remembered))
+        listen = partial(connect_to_listen, listening, {})
+        self._changes = Changes(listen, LoginChanges(remembered), "logins")
         self._shared_clients = auth.shared_clients
         self._guesses: Guesses = (
             before._guesses
             if before is not None and before._shared_clients == auth.shared_clients
             else Guesses([ip_network(network) for network in auth.shared_clients])
         )
-        self.service = LoginService(
+        self.service: LoginService = LoginService(
             source,
             _verifier(settings, source),
             self._guesses,
@@ -63,6 +64,7 @@ class Logins:
             naming=Naming(auth.names, auth.realm),
             places=Places(postfix.virtual_mailbox_base, auth.home_base, postfix.virtual_minimum_uid),
             rules=rules,
+            counts=None if before is None else before.service.counts,
         )
 
     def start(self) -> None:
@@ -99,7 +101,17 @@ class Logins:
     @property
     def state(self) -> dict[str, object]:
         """For `mailmaps status`."""
-        return {"database": self._pool.state, "counts": dict(sorted(self.service.counts.items()))}
+        return {"counts": dict(sorted(self.service.counts.items()))}
+
+    @property
+    def pool(self) -> dict[str, object]:
+        """The connections, for the same."""
+        return self._pool.state
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """Whether changes are heard of, for the same."""
+        return self._changes.state
 
 
 def _verifier(settings: Settings, source: LoginSource) -> Verifier:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from time import monotonic
 
 from mailmaps.config.settings import Settings
+from mailmaps.logs import events
 from mailmaps.notices.away import AwayWatch
 from mailmaps.notices.mailer import Mailer, own_name
 from mailmaps.notices.notice import Notice
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Seconds between two looks at the databases.
 LOOK = 5.0
@@ -64,4 +64,4 @@ class Notifier:
                 for notice in self._watch.look(away()):
                     self.send(notice)
             except Exception:  # the task must live, or no outage would be told again
-                log.exception("notices: internal error")
+                log.exception("internal error", during="looking for notices")

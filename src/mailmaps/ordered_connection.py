@@ -9,14 +9,14 @@ policy delegation) and keeps its connections for its whole life.
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import abstractmethod
 from collections import deque
 from typing import Generic, Protocol, TypeVar
 
+from mailmaps.logs import events
 from mailmaps.protocols.request import ProtocolError
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Bytes of requests that are taken apart, and of replies that are written, before everybody else has a turn.
 # One read brings up to 256 kB, that is 50,000 requests, each for a reply a thousand times its size perhaps.
@@ -137,7 +137,7 @@ class OrderedConnection(asyncio.Protocol, Generic[R, A]):
         try:
             return self._feeding.feed(data)
         except ProtocolError as error:
-            log.warning("protocol=%s client=%s: %s", self._feeding.name, self.peer, error)
+            log.warning("protocol error", protocol=self._feeding.name, client=self.peer, reason=error)
             self._last_words = error.reply
             self._apart.clear()
             requests: list[R] = error.requests

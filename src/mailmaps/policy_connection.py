@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
+from mailmaps.logs import events
 from mailmaps.ordered_connection import OrderedConnection
 from mailmaps.policy.action import Action, cannot_say
 from mailmaps.protocols.policy import PolicyDelegation, PolicyRequest
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 Begin = Callable[[PolicyRequest], Action | asyncio.Future[Action]]
 
@@ -38,7 +38,7 @@ class PolicyConnection(OrderedConnection[PolicyRequest, Action]):
         return self._cannot_say(request, "mailmaps is stopping")
 
     def _internal_error(self, request: PolicyRequest) -> Action:
-        log.exception("policy: internal error")
+        log.exception("internal error")
         return self._cannot_say(request, "internal error")
 
     def _cannot_say(self, request: PolicyRequest, why: str) -> Action:

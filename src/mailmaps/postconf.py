@@ -139,6 +139,11 @@ def table_settings(name: str, config_dir: Path) -> dict[str, str]:
     return {full.removeprefix(f"{name}_"): value for full, value in found.items()}
 
 
+def map_types(config_dir: Path) -> list[str]:
+    """The types of tables that this Postfix can read (`postconf -m`). Raises `PostconfError`."""
+    return _postconf(config_dir, "-m").split()
+
+
 def edit(config_dir: Path, *arguments: str) -> None:
     """Run a `postconf` that changes main.cf or master.cf. Raises `PostconfError`."""
     _postconf(config_dir, *arguments)

@@ -8,7 +8,7 @@ are no grants, and what is sent and observed is in memory only.
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,12 +20,14 @@ from mailmaps.database.connect import connect_to_write, find_password, write_dat
 from mailmaps.database.policy_rows import PolicyRows
 from mailmaps.database.pool import Pool
 from mailmaps.grants_file import GrantsFile
+from mailmaps.logs import events
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.lookup import Table
 from mailmaps.maps.rewriting import resolved
 from mailmaps.maps.search import Rules
 from mailmaps.notices.foreign import ForeignSenders
 from mailmaps.notices.notice import Notice, limit_reached
+from mailmaps.policy.action import Word
 from mailmaps.policy.grants import Grants
 from mailmaps.policy.limit_book import LimitBook
 from mailmaps.policy.limits import Limits, Over, domain_of, domain_of_login
@@ -36,7 +38,7 @@ from mailmaps.policy.sender_check import Manner, SenderCheck
 from mailmaps.policy.sender_table import SenderTable
 from mailmaps.policy.service import PolicyService
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # The parameter whose tables have owners.
 SENDERS = "smtpd_sender_login_maps"
@@ -80,7 +82,7 @@ class Sending:
         if settings.database.write_dsn:
             database = write_database(settings.database)
             find_password(database)
-            self._pool = Pool(lambda: connect_to_write(database), CONNECTIONS)
+            self._pool = Pool(lambda: connect_to_write(database), CONNECTIONS, "database.write_dsn")
             self.rows = PolicyRows(self._pool, min(DEADLINE, database.lookup_deadline))
             if settings.mirror.enabled:
                 of = ", ".join(place(host) for host in each_host(settings.database.write_dsn))
@@ -105,6 +107,7 @@ class Sending:
             if before is not None and before._settings.notices == settings.notices
             else ForeignSenders(settings.notices.foreign_senders, monotonic)
         )
+        self._counts: Counter[Word] = Counter() if before is None else before._counts
         self._number: int | None = None  # of what was read last
         self._trouble: str | None = None
         self._tried = asyncio.Event()
@@ -123,6 +126,7 @@ class Sending:
             self.limits,
             limits_may_fail=limits.on_failure == "dunno" or limits.action == "observe",
             observes=self._observes,
+            counts=self._counts,
         )
 
     def _observes(self) -> bool:
@@ -173,28 +177,32 @@ class Sending:
             "answers": {word.value.split()[0]: count for word, count in self.service.counts.items()},
             "limits": self.limits.state,
         }
-        if self._pool is not None and self.grants is not None:
-            found["database"] = self._pool.state
+        if self.grants is not None:
             found["grants"] = self.grants.count if self.grants.are_known else "not known"
         return found
+
+    @property
+    def pool(self) -> dict[str, object] | None:
+        """The connections to the database that is written to, if there is one, for the same."""
+        return None if self._pool is None else self._pool.state
 
     async def write_observed(self) -> None:
         """Have what was observed written now; what cannot be is kept."""
         if self.rows is None:
             self.observed.forget(time() - KEPT)
             return
-        while events := self.observed.take():
+        while noted := self.observed.take():
             try:
-                await self.rows.observe(events)
+                await self.rows.observe(noted)
             except CannotSay as error:
                 if error.about_key:
-                    log.error("sending: %d observed senders cannot be written: %s", len(events), error)
+                    log.error("sending: observed senders cannot be written", number=len(noted), reason=error)
                     continue
-                self.observed.put_back(events)
+                self.observed.put_back(noted)
                 self._failed(str(error))
                 return
             except asyncio.CancelledError:
-                self.observed.put_back(events)
+                self.observed.put_back(noted)
                 raise
 
     def _take_over(self, before: Sending | None) -> None:
@@ -264,7 +272,7 @@ class Sending:
             except CannotSay as error:
                 self._failed(str(error))
             except Exception:  # the task must live, or nobody would read a grant again
-                log.exception("sending: internal error")
+                log.exception("internal error", during="reading grants and limits")
                 self._failed("internal error")
             self._tried.set()
             await asyncio.sleep(POLL)
@@ -279,7 +287,7 @@ class Sending:
         else:
             await self.read_written()
         if self._trouble is not None:
-            log.warning("sending: the database is back")
+            log.warning("sending: grants and limits are read again")
             self._trouble = None
 
     async def read_written(self) -> None:
@@ -295,7 +303,7 @@ class Sending:
 
     def _failed(self, why: str) -> None:
         if self._trouble is None:
-            log.error("sending: grants and limits cannot be read: %s", why)
+            log.error("sending: grants and limits cannot be read", reason=why)
         self._trouble = why
         self._number = None  # another database, or the same restored, may be behind the name afterwards
 

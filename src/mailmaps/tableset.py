@@ -7,7 +7,8 @@ tries every query, `close` ends everything. A reload makes another set and puts 
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import Mapping
+from typing import Any
 
 from mailmaps import cf_files
 from mailmaps.config import SettingsError
@@ -21,7 +22,8 @@ from mailmaps.logins import Logins
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.cache import Cache
 from mailmaps.maps.cf_text import CfError
-from mailmaps.maps.lookup import Table, Times
+from mailmaps.maps.counts import LookupCounts
+from mailmaps.maps.lookup import Located, Table, Times
 from mailmaps.maps.mirrored import Limits, MirroredSource
 from mailmaps.maps.pgsql_cf import Place
 from mailmaps.maps.search import Rules
@@ -32,10 +34,11 @@ from mailmaps.mirrors.use import Use
 from mailmaps.policy.sender_table import SenderTable
 from mailmaps.sending import SENDERS, Sending
 
-log = logging.getLogger(__name__)
-
 # What the how-to's domains.transport calls our own delivery; transport(5) takes either spelling.
 DELIVERY_OF_OURS = ("virtual:", "virtual")
+
+# Keys that nobody has, one for each kind of table: RFC 2606 reserves .invalid.
+PROBES = (b"mailmaps-check@mailmaps-check.invalid", b"mailmaps-check.invalid")
 
 
 class TableSet:
@@ -47,8 +50,9 @@ class TableSet:
         mirrors: Mirrors | None = None,
         logins: Logins | None = None,
         sending: Sending | None = None,
+        counts: Mapping[str, LookupCounts] | None = None,
     ) -> None:
-        """`mirrors` are those of the set before, shared if they are of the same database.
+        """`mirrors` are those of the set before, shared if they are of the same database; its `counts` go on.
 
         `logins` and `sending` (made anew without one) are of the same settings; they start and end with the
         set.
@@ -69,6 +73,7 @@ class TableSet:
         self._mirrored = Use(self.mirrors)
         if not settings.database.listen_dsn:  # it is the same server
             self._mirrored.when_away(self._pool.suspect)
+        self._counts = {} if counts is None else counts
         self.tables = {name: self._table(name) for name in settings.tables}
         self.sending.use(self.tables)
 
@@ -107,6 +112,19 @@ class TableSet:
     async def _logins_tried(self) -> list[str]:
         return [] if self.logins is None else await self.logins.tried()
 
+    async def unready(self) -> list[str]:
+        """Why a lookup or a login would be told to try later now; empty when none would be."""
+        keys = [(table, key) for table in self.tables.values() for key in PROBES]
+        located = await asyncio.gather(*(_located(table, key) for table, key in keys))
+        found = {
+            f"{table.name}: {one.why}": None
+            for (table, _), one in zip(keys, located, strict=True)
+            if one.row is None
+        }
+        if self.logins is not None and self.logins.away:
+            found[f"logins: {self.logins.away}"] = None
+        return list(found)
+
     def lapse(self) -> None:
         """Trust what is held no more where its last proof is too old."""
         self.mirrors.lapse()
@@ -137,15 +155,31 @@ class TableSet:
         return found | {"database.write_dsn": self.sending.away}
 
     @property
-    def state(self) -> dict[str, object]:
-        """For `mailmaps status`: the pools by what they lead to, and the `.cf` files that were read."""
-        found: dict[str, object] = {"files": list(self._cf_sources)}
-        found |= {"database": self._pool.state} if self._uses_pool else {}
-        for number, database in enumerate(self._cf_databases.values(), start=1):
-            found[f"database {number}: {database.name}"] = database.pool.state
-        found |= {} if self.logins is None else {"logins": self.logins.state}
-        found |= {"sending": self.sending.state}
-        return found | self.mirrors.state
+    def state(self) -> dict[str, Any]:
+        """For `mailmaps status` and the metrics (`mailmaps.metrics.families`)."""
+        found: dict[str, Any] = {
+            "files": list(self._cf_sources),
+            "tables": {name: _state(table) for name, table in self.tables.items()},
+            "databases": self._databases(),
+            "sending": self.sending.state,
+            **self.mirrors.state,
+        }
+        if self.logins is not None:
+            found["logins"] = self.logins.state
+            found["changes"] = {**found["changes"], "logins": self.logins.changes}
+        return found
+
+    def _databases(self) -> dict[str, object]:
+        """The connections, by the setting that names the database; those of `.cf` files by their names."""
+        found: dict[str, object] = {"database.dsn": self._pool.state} if self._uses_pool else {}
+        for database in self._cf_databases.values():
+            name = database.name
+            found[name if name not in found else f"{name} ({len(found)})"] = database.pool.state
+        if self.logins is not None:  # a pool of its own, also where there is no auth_dsn
+            found["database.auth_dsn"] = self.logins.pool
+        if (pool := self.sending.pool) is not None:
+            found["database.write_dsn"] = pool
+        return found
 
     async def _problem(self, source: CfSource) -> str:
         try:
@@ -190,17 +224,23 @@ class TableSet:
             volatile_ttl=cache.volatile_ttl,
             max_stale=self._limits(kind).max_stale,
         )
+        counts = self._counts.get(name)
         if kind.name == SENDERS:
             owners = self.sending.ownership
-            table: Table = SenderTable(name, kind, sources, search_rules, memory, times, owners)
+            table: Table = SenderTable(name, kind, sources, search_rules, memory, times, owners, counts)
         else:
-            table = Table(name, kind, sources, search_rules, memory, times)
+            table = Table(name, kind, sources, search_rules, memory, times, counts)
         for source in sources:
             if isinstance(source, MirroredSource):
                 self._mirrored.tell(source.rows, table.forget)
         for relation in dict.fromkeys(settings.depends_on):
             self._mirrored.depend(relation, table.forget)
         return table
+
+    @property
+    def counts(self) -> dict[str, LookupCounts]:
+        """How the lookups went so far."""
+        return {name: table.counts for name, table in self.tables.items()}
 
     def _limits(self, kind: TableKind) -> Limits:
         cache = self._settings.cache
@@ -239,6 +279,17 @@ class TableSet:
             at_once=kind.held,
             away=lambda: self._pool.is_away,
         )
+
+
+def _state(table: Table) -> dict[str, object]:
+    views = [source.rows.view for source in table.sources if isinstance(source, MirroredSource)]
+    return {**table.counts.state, "views": views}
+
+
+async def _located(table: Table, key: bytes) -> Located:
+    """Asked as Postfix asks, but not counted as a lookup of his."""
+    located = table.begin_row(key)
+    return await located if isinstance(located, asyncio.Future) else located
 
 
 def rules(settings: Settings) -> Rules:

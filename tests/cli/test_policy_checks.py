@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import Database
 
 from mailmaps.cli.check import postfix_findings
+from mailmaps.cli.main_cf import readers, smtpds
 from mailmaps.cli.policy_checks import asks_us, service_findings, writing_findings
-from mailmaps.cli.postfix_checks import smtpds
 from mailmaps.cli.restrictions import Asked, Smtpd, asked
 from mailmaps.config import Settings, parse
 from mailmaps.findings import Finding, Level
@@ -197,7 +197,7 @@ def test_the_shipped_configurations_ask_as_they_must(folder: Path, example: str)
     for name in ("main.cf", "master.cf"):
         shutil.copy(EXAMPLES / example / name, folder / name)
     settings = parse("[limits]\nlogin_recipients_day = 500\n")
-    [found] = service_findings(settings, smtpds(folder))
+    [found] = service_findings(settings, smtpds(readers(folder)))
     assert found.level is Level.OK
     port25 = f"smtp/inet ({SENDER}); " if example == "lmtp" else ""
     both = f"({SENDER}, {DATA})"

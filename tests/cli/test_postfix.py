@@ -50,6 +50,9 @@ def config_file(tmp_path: Path, text: str) -> str:
 
 EXAMPLES = [("virtual", "lmdb"), ("lmtp", "tcp")]
 
+# What the examples name and a machine without them has not: sockets.
+ELSEWHERE = "which is not there"
+
 
 @pytest.mark.parametrize(("example", "map_type"), EXAMPLES)
 def test_the_examples_have_what_the_command_prints(example: str, map_type: str) -> None:
@@ -76,7 +79,8 @@ def test_the_examples_equal_the_settings_that_are_filled_from_them(
     assert code == 0
     assert main_cf(parse(filled), map_type) == main_cf(parse(Path(base).read_text()), map_type)
     findings = postfix_findings(parse(filled), folder)
-    assert [one.text for one in findings if "mailmaps" in one.text and "there is no" not in one.text] == []
+    told = [one.text for one in findings if "mailmaps" in one.text]
+    assert [text for text in told if "there is no" not in text and not text.endswith(ELSEWHERE)] == []
 
 
 @needs_postconf

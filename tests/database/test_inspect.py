@@ -135,14 +135,10 @@ async def test_a_daemon_that_asks_as_the_owner_is_told(database: Database) -> No
 @pytest.mark.parametrize(
     ("columns", "level", "text"),
     [
-        (("'A@b.test'::text", "'x'::text"), Level.ERROR, 'its key "A@b.test" is not case-folded'),
-        (("'straße@b.test'::text", "''::text"), Level.ERROR, "is not case-folded"),
-        (("'x y@b.test'::text", "''::text"), Level.WARNING, "is not in external form"),
         (("'a@b.test'::varchar", "''::text"), Level.ERROR, "its column key is of type character varying"),
         (("'a@b.test'::text", "1"), Level.ERROR, "its column value is of type integer"),
         (("'@b.test'::text", "NULL::text"), Level.OK, ""),
         (("NULL::text", "NULL::text"), Level.OK, ""),
-        (("'\"x y\"@b.test'::text", "NULL::text"), Level.OK, ""),
     ],
 )
 async def test_a_view_that_breaks_the_contract_is_named(

@@ -312,7 +312,7 @@ async def test_check_looks_for_the_service_file_of_pam(
 async def test_check_names_a_lookup_role_that_can_read_hashes(world: Database) -> None:
     await world.connection.execute("GRANT SELECT ON mailmaps.logins TO mailreader")
     assert await checked(world) == [
-        "WARNING mailmaps.logins: the role mailreader, which only looks up tables, "
+        "ERROR mailmaps.logins: the role mailreader, which only looks up tables, "
         "can read the password hashes",
         "OK auth.source builtin: can be asked",
     ]

@@ -12,11 +12,16 @@ from tests.conftest import Connection, Database
 from mailmaps.maps.tables import DEFAULT_TABLES
 
 ACCOUNTS = 100_000
-BIG = {"user_accounts", "user_addresses", "domain_alias_keys", "forwards", "relay_recipients"}
+BIG = {"user_accounts", "user_addresses", "domain_alias_keys", "forwards", "relay_recipients",
+       "domains", "domain_aliases", "relays"}  # fmt: skip
 LOAD = f"""
 INSERT INTO domains SELECT i, 'dom' || i || '.test' FROM generate_series(1, 1000) i;
+INSERT INTO domains SELECT i, 'other' || i || '.test' FROM generate_series(1001, 20000) i;
 INSERT INTO mailmaps.domain_aliases SELECT 'alias' || i || '.test', 'dom' || i || '.test'
    FROM generate_series(1, 200) i;
+INSERT INTO mailmaps.domain_aliases SELECT 'empty' || i || '.test', 'other' || i || '.test'
+   FROM generate_series(1001, 20000) i;
+INSERT INTO mailmaps.relays SELECT 'relay' || i || '.test', 'smtp:' FROM generate_series(1, 20000) i;
 INSERT INTO user_accounts (username, uid, gid, email, mailbox, active)
    SELECT 'u' || i, i, 1 + i % 1000, 'user' || i || '@dom' || 1 + i % 1000 || '.test', 'm' || i,
           CASE WHEN i % 50 = 0 THEN '0' ELSE '1' END
@@ -110,7 +115,9 @@ async def test_a_reading_is_complete(database: Database) -> None:
     }
     assert counts["virtual_mailbox_maps"] == counts["virtual_uid_maps"] == counts["virtual_gid_maps"] == 4000
     assert counts["relay_recipient_maps"] == 1000
-    assert counts["virtual_mailbox_domains"] == counts["transport_maps"] == 1200
+    assert counts["virtual_mailbox_domains"] == 1200 + 2 * 19_000
+    assert counts["transport_maps"] == counts["virtual_mailbox_domains"] + 20_000
+    assert counts["relay_domains"] == 20_000
     assert counts["smtpd_sender_login_maps"] == 4000 + 1000 + 800 + 200
     assert counts["virtual_alias_maps"] == 4000 + 1000 + 800 + 200
 

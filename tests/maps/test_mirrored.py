@@ -15,6 +15,7 @@ class Held:
     """The rows of a mirror, and how far they are to be trusted."""
 
     def __init__(self) -> None:
+        self.view = "public.held"
         self.rows = {b"a@a.b": pack(("x", "y"))}
         self.proven = True
         self.age: float | None = 0.0

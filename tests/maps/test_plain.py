@@ -39,6 +39,7 @@ kinds = st.sampled_from([
 
 
 class Held:
+    view = "public.held"
     proven = True
     age: float | None = 0.0
     age_of_proof: float | None = 0.0

@@ -26,8 +26,8 @@ def test_it_is_said_once_and_over_once(caplog: pytest.LogCaptureFixture) -> None
     trouble.is_not_seen()
     trouble.is_not_seen()
     assert [record.message for record in caplog.records] == [
-        "table=t: cannot say: slow",
-        "table=t: answers again",
+        "cannot say of=t reason=slow",
+        "answers again of=t",
     ]
 
 
@@ -38,7 +38,7 @@ def test_other_trouble_is_said_too_but_not_all_the_time(caplog: pytest.LogCaptur
         trouble.occurs(f"number {number}")
         clock.now += CALM / 20
     said = [record.message for record in caplog.records]
-    assert said[0] == "table=t: cannot say: number 0"
+    assert said[0] == 'cannot say of=t reason="number 0"'
     assert 3 <= len(said) <= 6
 
 
@@ -49,4 +49,4 @@ def test_it_is_said_again_after_a_while_without(caplog: pytest.LogCaptureFixture
     for _ in range(2):
         trouble.occurs("away")
         clock.now += CALM + 1
-    assert [record.message for record in caplog.records] == ["table=t: cannot say: away"] * 2
+    assert [record.message for record in caplog.records] == ["cannot say of=t reason=away"] * 2

@@ -133,7 +133,7 @@ def test_what_is_read_watched_and_heard_of_is_proven(mirror: Mirror, clock: Cloc
     assert mirror.proven
     assert content(mirror) == ROWS
     assert mirror.state | {"bytes": 0} == {
-        "proven": True, "why": "", "keys": 2, "bytes": 0, "age": 0.0, "drift": 0,
+        "proven": True, "why": "", "keys": 2, "bytes": 0, "age": 0.0, "pending": 0, "drift": 0,
     }  # fmt: skip
 
 
@@ -278,7 +278,7 @@ def test_drift_is_what_nobody_tells_of(
     clock.now += 1
     mirror.current_as_of(clock.now)
     assert mirror.drift == 3
-    assert warnings(caplog)[-1] == "mirror public.view: 3 rows had changed unheard of"
+    assert warnings(caplog)[-1] == "mirror: rows had changed unheard of view=public.view rows=3"
     clock.now += 1
     mirror.current_as_of(clock.now)
     assert mirror.drift == 3, "counted once"
@@ -430,7 +430,7 @@ def test_a_file_that_cannot_be_used_is_made_anew(
     mirror = opened(path, clock)
     assert not mirror.is_held
     assert mirror.age is None
-    assert "it will be read anew" in warnings(caplog)[-1]
+    assert "is read anew" in warnings(caplog)[-1]
     if harm != "a directory":
         prove(mirror, ROWS, clock)
         assert content(mirror) == ROWS
@@ -481,7 +481,10 @@ def test_a_disk_that_is_full_ends_the_proof_and_nothing_else(
     assert content(mirror) == ROWS
     prove(mirror, {"b@ex.test": b"2"}, clock)
     assert content(mirror) == {"b@ex.test": b"2"}
-    assert warnings(caplog) == ["mirror public.view: no room", "mirror public.view: has been read again"]
+    assert warnings(caplog) == [
+        'mirror: cannot be read view=public.view reason="no room"',
+        "mirror: has been read again view=public.view",
+    ]
     assert mirror.state["why"] == ""
 
 

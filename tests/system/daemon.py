@@ -61,8 +61,8 @@ class Daemon:
             tables = {table: [(sources or {}).get(table, "builtin")] for table in TABLES}
         else:
             settings = {"builtin_tables": False, **settings}
-        ports = steady_ports(len(tables) + 2)
-        self.ports = dict(zip((*tables, "socketmap", "policy"), ports, strict=True))
+        ports = steady_ports(len(tables) + 3)
+        self.ports = dict(zip((*tables, "socketmap", "policy", "metrics"), ports, strict=True))
         self.config = self.folder / "mailmaps.toml"
         self.output = self.folder / "output"
         self.mirrors = self.folder / "mirrors"
@@ -191,6 +191,7 @@ class Daemon:
         sections = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
         sections["socketmap"] = {"inet": f"127.0.0.1:{self.ports['socketmap']}"}
         sections["policy"] = {"inet": f"127.0.0.1:{self.ports['policy']}", **sections.get("policy", {})}
+        sections["metrics"] = {"inet": f"127.0.0.1:{self.ports['metrics']}"}
         sections["control"] = {"unix": str(self.folder / "control.sock")}
         sections["mirror"] = {"directory": str(self.mirrors), **sections.get("mirror", {})}
         for table, items in tables.items():

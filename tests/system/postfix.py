@@ -54,6 +54,10 @@ PROGRAMS = {
     "openssl": "openssl",
     "dovecot": "dovecot-core",
     "testsaslauthd": "sasl2-bin",
+    "promtool": "prometheus",
+    "groff": "groff-base",
+    "lexgrog": "man-db",
+    "mandoc": "mandoc",
 }
 FILES = {
     "lib/dovecot/imap": "dovecot-imapd",

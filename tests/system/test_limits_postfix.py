@@ -188,7 +188,8 @@ async def test_held_until_somebody_looks(site: Site) -> None:
 async def test_observed_only(site: Site) -> None:
     for _ in range(3):
         assert (await site.send("observe", JAN, LIMIT)).code == 250
-    assert f"limit reached: login {JAN.username} has sent {LIMIT} recipients" in site.others["observe"].log()
+    noted = f"limit reached scope=login name={JAN.username} limit={LIMIT} unit=recipients"
+    assert await eventually_async(lambda: noted in site.others["observe"].log(), WAIT)
 
 
 async def test_the_postmaster_lets_somebody_send_again(site: Site) -> None:
@@ -237,5 +238,7 @@ async def test_memory_goes_on_while_postgresql_is_away_and_the_database_counts_i
     assert await eventually_async(is_counted, WAIT), await site.counted(ANNA)
     assert await eventually_async(site.takes_logins, WAIT)
     # Until it has connected again it counts in memory too, which knows nothing of what the other let through.
-    assert await eventually_async(lambda: site.b.status()["sending"]["database"]["away"] is None, WAIT)
+    assert await eventually_async(
+        lambda: site.b.status()["databases"]["database.write_dsn"]["away"] is None, WAIT
+    )
     assert (await site.send("b", ANNA)).code == 450, "the other daemon knows it too"

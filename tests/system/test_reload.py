@@ -112,7 +112,9 @@ async def test_a_broken_file_changes_nothing(daemon: Daemon, file: Path, databas
     ):
         put(file, database, query)
         os.kill(daemon.pid, signal.SIGHUP)
-        assert await eventually_async(partial(_logged, daemon, f"not reloaded: {why}"), LIMIT), daemon.log()
+        assert await eventually_async(partial(_logged, daemon, f'not reloaded reason="{why}'), LIMIT), (
+            daemon.log()
+        )
         assert await ask(daemon) == "200 one"
         assert await ask(daemon, f"{len(why)}@one.test") == "200 one", "asked anew, not remembered"
     await asyncio.to_thread(file.unlink)

@@ -112,9 +112,10 @@ def choose(rows: Sequence[Row], spelled: Iterable[str], kinds: Sequence[str]) ->
         mine = [row for row in rows if row.login == fold(spelling)]
         for some in _groups(mine, spelling, kinds):
             if len({row.username for row in some}) > 1:
-                raise CannotSay("the login means several accounts")
+                raise CannotSay("the login means several accounts", about_key=True)
             if len(set(some)) > 1:
-                raise CannotSay(f"the account {some[0].username!a} has several rows that differ")
+                what = f"the account {some[0].username!a} has several rows that differ"
+                raise CannotSay(what, about_key=True)
             if some:
                 return some[0]
     return None
@@ -133,13 +134,15 @@ def account(row: Row, places: Places) -> Account:
     """What the account is given. Raises `CannotSay` for what nobody should deliver to, or read, as it is."""
     for what, number, least in (("uid", row.uid, places.minimum_uid), ("gid", row.gid, 1)):
         if number is not None and not max(least, 1) <= number <= _LARGEST_ID:
-            raise CannotSay(f"the {what} of {row.username!a} is {number}, which is not one for mailboxes")
+            why = f"the {what} of {row.username!a} is {number}, which is not one for mailboxes"
+            raise CannotSay(why, about_key=True)
     if not row.username or not row.username.isprintable():
-        raise CannotSay("a username is empty or has characters that no protocol carries")
+        why = "a username is empty or has characters that no protocol carries"
+        raise CannotSay(why, about_key=True)
     home = mail = None
     if row.mailbox is not None and places.mailbox_base:
         if problem := mailbox_problem(row.mailbox):
-            raise CannotSay(f"the mailbox of {row.username!a}: {problem}")
+            raise CannotSay(f"the mailbox of {row.username!a}: {problem}", about_key=True)
         mail = _below(places.mailbox_base, row.mailbox)
         home = _below(places.home_base, row.mailbox) if places.home_base else f"{mail}/home"
     quota = None if row.quota is None else max(row.quota, 0)

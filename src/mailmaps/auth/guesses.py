@@ -162,7 +162,7 @@ class Guesses:
     @staticmethod
     def _check_gate(gate: _Entry, most: int, delay: float) -> None:
         if delay and gate.waiting >= most:
-            raise CannotSay("too many logins of this client wait after wrong guesses")
+            raise CannotSay("too many logins of this client wait after wrong guesses", about_key=True)
 
     def count_wrong(self, entries: _Entries, digest: bytes) -> None:
         """A wrong password, unless it is one of this account and client again."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +29,13 @@ from mailmaps.auth.attempt import (
 from mailmaps.auth.guesses import Guesses
 from mailmaps.auth.remembered import Remembered
 from mailmaps.auth.verifying import Verifier
+from mailmaps.logs import events
 from mailmaps.maps.address import fold, is_well_formed, quote, split_extension, unquote
 from mailmaps.maps.answer import CannotSay, Unavailable
 from mailmaps.maps.search import Rules
+from mailmaps.maps.trouble import Trouble
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Seconds from question to result. Postfix gives up after 10 (AUTH_TIMEOUT, xsasl_dovecot_server.c:95).
 LIMIT = 7.5
@@ -68,8 +69,11 @@ class LoginService:
         naming: Naming,
         places: Places,
         rules: Rules,
+        counts: Counter[str] | None = None,
     ) -> None:
-        """`rules` say what the extension of an address is, which a lookup may have."""
+        """`rules` say what the extension of an address is, which a lookup may have; `counts` are those of the
+        service before.
+        """
         self._source = source
         self._verifier = verifier
         self._guesses = guesses
@@ -78,10 +82,15 @@ class LoginService:
         self._places = places
         self._rules = rules
         self._under_way: dict[bytes, asyncio.Task[Row | None]] = {}
+        self._troubles = {
+            Login: Trouble("logins"),
+            Lookup: Trouble("accounts of logins"),
+            Listing: Trouble("the list of logins"),
+        }
         self._answering = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts  # by "DOOR RESULT"
 
     async def answer(self, question: Question, door: str) -> Result:
         """The result, always; `door` is for logs and counts."""
@@ -104,10 +113,15 @@ class LoginService:
                 result = await self._answer(question)
         except CannotSay as error:
             result = Unavailable(str(error))
+            if error.about_key:
+                log.warning("cannot say for a login", door=door, reason=error)
+            else:
+                self._troubles[type(question)].occurs(str(error))
         except TimeoutError:
             result = Unavailable(f"no result within {LIMIT:g} s")
+            self._troubles[type(question)].occurs(result.reason)
         except Exception as error:
-            log.error("door=%s: internal error: %s", door, where(error))
+            log.fault("internal error", error, door=door)
             result = Unavailable("internal error")
         self._tell(question, door, result)
         return result
@@ -123,9 +137,11 @@ class LoginService:
             case Login():
                 return await self._login(question)
             case Lookup():
-                return await self._lookup(question)
+                result = await self._lookup(question)
             case Listing():
-                return Listed(tuple(await self._source.usernames()))
+                result = Listed(tuple(await self._source.usernames()))
+        self._troubles[type(question)].is_not_seen()
+        return result
 
     async def _login(self, login: Login) -> Result:
         digest = self._remembered.digest(login)
@@ -154,7 +170,9 @@ class LoginService:
                 if epoch != self._remembered.epoch:  # somebody was slowed, and the account changed meanwhile
                     epoch = self._remembered.epoch
                     row = await self._find(login)
-                if not await self._verifier.is_right(login, row, guess.rank):
+                is_right = await self._verifier.is_right(login, row, guess.rank)
+                self._troubles[Login].is_not_seen()
+                if not is_right:
                     guess.was_wrong(digest)
                     return None
                 guess.was_right()
@@ -203,18 +221,11 @@ class LoginService:
         """One line a login; who typed a password for a name must not find it in the log."""
         self.counts[f"{door} {type(result).__name__.lower()}"] += 1
         if isinstance(question, Login):
-            who = f"door={door} service={question.service!a} client={question.client!a}"
+            who = {"door": door, "service": question.service, "client": question.client}
             if isinstance(result, Accepted):
-                log.info("login %s user=%a", who, result.account.username)
+                log.counted(logging.INFO, "login", **who, user=result.account.username)
             elif isinstance(result, Rejected):
-                log.info("login rejected %s", who)
-        if isinstance(result, Unavailable):
-            log.warning("door=%s cannot say: %s", door, result.reason)
-
-
-def where(error: BaseException) -> str:
-    """An error we do not know, without its text: a library may have put a password or a hash there."""
-    return "".join([type(error).__name__, "\n", *traceback.format_tb(error.__traceback__)]).rstrip()
+                log.counted(logging.INFO, "login rejected", **who)
 
 
 def _can_be_asked(name: str) -> bool:

@@ -6,7 +6,6 @@ Both cost the same for a user who does not exist: the answer's time must not tel
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -17,9 +16,10 @@ from mailmaps.auth import passwords
 from mailmaps.auth.accounts import Row, Source
 from mailmaps.auth.attempt import Login
 from mailmaps.auth.threads import Threads
+from mailmaps.logs import events
 from mailmaps.maps.answer import CannotSay
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 
 class Verifier(Protocol):
@@ -56,8 +56,9 @@ class HashVerifier:
         except passwords.CannotVerify as error:
             if row is None or not exists:  # a sample is as bad as the account it is of
                 return False
-            log.error("the password of %a cannot be checked: %s", row.username, error)
-            raise CannotSay(f"the stored password cannot be checked: {error}") from None
+            log.warning("a stored password cannot be checked", user=row.username, reason=error)
+            why = f"the stored password cannot be checked: {error}"
+            raise CannotSay(why, about_key=True) from None
 
     def close(self) -> None:
         self._threads.close()
@@ -121,7 +122,7 @@ class PamVerifier:
             return await self._threads.run(partial(self._ask, name, password), rank) and row is not None
         except CannotSay as error:
             if row is not None:
-                log.error("PAM cannot say whether %a may log in: %s", row.username, error)
+                log.warning("PAM cannot say", user=row.username, reason=error)
             raise
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from mailmaps.cli.options import EX_UNAVAILABLE, Failure
-from mailmaps.cli.serve import log_to_stderr
 from mailmaps.config import Settings, SettingsError
 from mailmaps.daemon import Daemon
 from mailmaps.database.connect import ConnectError
@@ -22,6 +21,7 @@ from mailmaps.demo.data import BIG_EXAMPLES, EXAMPLES, LOGIN, LOGIN_PASSWORD
 from mailmaps.demo.postgres import EmbeddedPostgres, PostgresError
 from mailmaps.demo.site import Site
 from mailmaps.listeners import ListenError
+from mailmaps.logs.output import log_to_stderr
 
 
 @click.command()

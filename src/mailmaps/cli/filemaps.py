@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from pathlib import Path
 
 import click
 import uvloop
 
+from mailmaps import service_manager
 from mailmaps.cli.options import (
     EX_CONFIG,
     EX_TEMPFAIL,
@@ -18,13 +18,14 @@ from mailmaps.cli.options import (
     config_option,
     read_settings,
 )
-from mailmaps.cli.serve import log_to_stderr
 from mailmaps.config import Settings
 from mailmaps.filemaps.fileset import FileSet
 from mailmaps.filemaps.folder import AlreadyFollowed, FolderError, ask_to_force, following
 from mailmaps.filemaps.once import Failed, Result, bring_up
 from mailmaps.filemaps.service import Service
 from mailmaps.filemaps.targets import FileTable, listable, why_not
+from mailmaps.logs import events
+from mailmaps.logs.output import log_to_stderr
 
 # Something is not in the files as the database has it, and has been named.
 NAMED = 1
@@ -80,19 +81,21 @@ def _tables(settings: Settings) -> list[FileTable]:
 
 def _follow(settings: Settings, tables: list[FileTable], files: FileSet, *, force: bool) -> None:
     log_to_stderr(settings.log.level)
-    logging.getLogger("mailmaps").info("following into %s", files.folder)
-    uvloop.run(_until_told(Service(settings, tables, files, force=force)))
+    events("mailmaps").info("following", folder=files.folder)
+    manager = service_manager.from_environment()
+    uvloop.run(_until_told(Service(settings, tables, files, force=force), manager))
 
 
-async def _until_told(service: Service) -> None:
-    """Run until SIGTERM or SIGINT."""
+async def _until_told(service: Service, manager: service_manager.ServiceManager) -> None:
+    """Run until SIGTERM or SIGINT. Ready from the beginning: a database that is away keeps nobody waiting."""
     task = asyncio.ensure_future(service.run())
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
+    manager.ready("the files follow the database")
     try:
         await task
     except asyncio.CancelledError:
-        return
+        manager.stopping()
 
 
 def _report(result: Result) -> int:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import signal
-import sys
 from functools import partial
 from pathlib import Path
 
 import click
 import uvloop
 
+from mailmaps import service_manager
 from mailmaps.cli.options import EX_UNAVAILABLE, Failure, config_option, read_settings
 from mailmaps.config import SettingsError, load
 from mailmaps.config.secrets import database_password
 from mailmaps.daemon import Daemon
+from mailmaps.inherited import inherit
 from mailmaps.listeners import ListenError
+from mailmaps.logs.output import log_to_stderr
 
 
 @click.command()
@@ -27,9 +28,10 @@ def serve(config: Path) -> None:
     log_to_stderr(settings.log.level)
     try:
         database_password(settings.database.password_file)
-        daemon = Daemon(settings, partial(load, config))
+        inherited = inherit()
+        daemon = Daemon(settings, partial(load, config), service_manager.from_environment())
         signal.signal(signal.SIGHUP, lambda *_: daemon.hang_up())  # which would end us until the loop runs
-        daemon.bind()
+        daemon.bind(inherited)
     except (ListenError, SettingsError) as error:
         raise Failure(str(error), EX_UNAVAILABLE) from None
     raise_descriptor_limit()
@@ -40,8 +42,3 @@ def raise_descriptor_limit() -> None:
     """Use all the descriptors we may have: a busy Postfix holds hundreds of connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def log_to_stderr(level: str) -> None:
-    """One line an event; systemd adds the time."""
-    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(levelname)s %(name)s: %(message)s")

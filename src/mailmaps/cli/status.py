@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from time import time
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -37,48 +39,111 @@ def status(context: click.Context, config: Path, as_json: bool) -> None:
 
 def _show(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
-    console.print(f"connections of clients: {found['connections']}")
-    console.print(f"changes are heard of: {escape(found['listening'])}")
-    for name, pool in found.items():
-        if name.startswith("database"):
-            away = f"; {pool['away']}" if pool["away"] else ""
-            console.print(f"{escape(name)}: {pool['open']} of {pool['size']} open{escape(away)}")
+    for line in _lines(found):
+        console.print(escape(line), soft_wrap=True)
+    console.print()
+    console.print(_databases(found["databases"]))
+    console.print()
+    console.print(_tables(found))
+    for line in _troubles(found):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    now, kept_old = time(), found["reloads"]["kept_old"]
+    yield (
+        f"mailmaps {found['version']}: up {_span(now - found['started'])}; the settings are of "
+        f"{_span(now - found['settings_read'])} ago"
+        + (f"; {kept_old} reloads failed, see the log" if kept_old else "")
+    )
+    clients = (f"{name} {counts['open']}" for name, counts in found["clients"].items())
+    yield "clients: " + (", ".join(clients) or "nobody yet")
+    for of, changes in found["changes"].items():
+        heard = "heard of" if changes["trouble"] is None else changes["trouble"]
+        yield f"changes for {of}: {heard}"
     if logins := found.get("logins"):
-        pool, counts = logins["database"], logins["counts"]
-        away = f"; {pool['away']}" if pool["away"] else ""
-        console.print(f"logins: {pool['open']} of {pool['size']} connections open{escape(away)}")
-        for what, count in counts.items():
-            console.print(f"  {escape(what)}: {count}")
-    _show_sending(console, found["sending"], found["notices"])
-    grid = Grid(title=f"mirrors in {found['directory']}", title_justify="left")
-    for column in ("view", "proven", "keys", "MB", "as of", "drift"):
-        grid.add_column(column, justify="left" if column in ("view", "proven") else "right")
-    for view, mirror in found["mirrors"].items():
-        grid.add_row(
-            escape(view),
-            "yes" if mirror["proven"] else escape(mirror["why"]),
-            _number(mirror["keys"]),
-            _number(mirror["bytes"], 1e6),
-            "never" if mirror["age"] is None else f"{mirror['age']:.0f} s ago",
-            str(mirror["drift"]),
-        )
-    if found["mirrors"]:
-        console.print(grid)
-
-
-def _show_sending(console: Console, sending: dict[str, Any], notices: dict[str, Any]) -> None:
-    answers, limits = sending["answers"], sending["limits"]
-    said = ", ".join(f"{word} {count}" for word, count in answers.items()) or "not asked yet"
-    console.print(f"policy: senders {escape(sending['mode'])}; {escape(said)}")
-    trouble = f": {limits['trouble']}" if limits["trouble"] else ""
-    console.print(f"  limits are counted in the {limits['counted in']}{escape(trouble)}")
-    if pool := sending.get("database"):
-        away = f"; {pool['away']}" if pool["away"] else ""
-        console.print(f"  {pool['open']} of {pool['size']} connections open{escape(away)}")
-        console.print(f"  grants: {sending['grants']}")
+        yield f"logins: {_counted(logins['counts'])}"
+    sending, notices = found["sending"], found["notices"]
+    yield f"policy: senders {sending['mode']}; {_counted(sending['answers'])}"
+    if trouble := sending["limits"]["trouble"]:
+        yield f"  limits are counted in memory, as this host alone sees them: {trouble}"
+    if "grants" in sending:
+        yield f"  grants: {sending['grants']}"
     if notices["waiting"] or notices["dropped"] or notices["trouble"]:
-        console.print(f"notices: {escape(str(notices))}")
+        yield f"notices: {_counted({key: notices[key] for key in ('waiting', 'sent', 'dropped')})}" + (
+            f"; {notices['trouble']}" if notices["trouble"] else ""
+        )
 
 
-def _number(value: float | None, unit: float = 1) -> str:
-    return "" if value is None else f"{value / unit:,.0f}"
+def _databases(pools: dict[str, Any]) -> Grid:
+    grid = _grid("connections to", ">open", ">in use", ">waiting", "up")
+    for name, pool in pools.items():
+        in_use = pool["open"] - pool["idle"]
+        opened = f"{pool['open']} of {pool['size']}"
+        grid.add_row(escape(name), opened, str(in_use), str(pool["waiting"]), "no" if pool["away"] else "yes")
+    return grid
+
+
+def _tables(found: dict[str, Any]) -> Grid:
+    grid = _grid("table", ">found", ">not found", ">cannot say", ">memory", ">keys held", "proven")
+    for name, table in found["tables"].items():
+        mirrors = [mirror for view in table["views"] for mirror in _mirrors(found["mirrors"], view)]
+        asked = table["hits"] + table["misses"]
+        grid.add_row(
+            escape(name),
+            *(f"{table[result]:,}" for result in ("found", "not_found", "cannot_say")),
+            f"{table['hits'] / asked:.0%}" if asked else "",
+            f"{sum(mirror['keys'] or 0 for mirror in mirrors):,}" if mirrors else "",
+            escape("; ".join(dict.fromkeys(map(_proven, mirrors)))),
+        )
+    return grid
+
+
+def _mirrors(mirrors: dict[str, Any], view: str) -> list[dict[str, Any]]:
+    """Of one view there may be two, with and without another word for our own delivery."""
+    return [mirror for name, mirror in mirrors.items() if name.partition(" ")[0] == view][:1]
+
+
+def _proven(mirror: dict[str, Any]) -> str:
+    if mirror["proven"]:
+        return "yes"
+    return "no" if mirror["age"] is None else f"{_span(mirror['age'])} ago"
+
+
+def _troubles(found: dict[str, Any]) -> Iterator[str]:
+    """Why something is not as it should be; what several have in common is said once."""
+    reasons: dict[str, list[str]] = {}
+    for name, pool in found["databases"].items():
+        if pool["away"]:
+            reasons.setdefault(pool["away"], []).append(name)
+    for view, mirror in found["mirrors"].items():
+        if not mirror["proven"]:
+            reasons.setdefault(mirror["why"], []).append(view)
+        if mirror["drift"]:
+            yield f"{view}: {mirror['drift']} rows changed unheard of"
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"{', '.join(names[:3])}{more}: {reason}"
+
+
+def _grid(*columns: str) -> Grid:
+    grid = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for column in columns:
+        side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        grid.add_column(column.lstrip(">"), justify=side, no_wrap=True)
+    return grid
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in counts.items()) or "not asked yet"
+
+
+def _span(seconds: float) -> str:
+    """In the two largest units: 3 d 4 h."""
+    left = int(max(0.0, seconds))
+    words: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not words):
+            words.append(f"{count} {unit}")
+    return " ".join(words[:2])

@@ -2,8 +2,10 @@
 
 Asked in this order: the file named by `database.password_file`, the systemd credential
 `database-password` (systemd.exec(5) LoadCredential=), the environment variable
-MAILMAPS_DATABASE_PASSWORD. None of them: the DSN's own, or libpq's (PGPASSWORD, ~/.pgpass). For
-`database.auth_dsn` the names begin with `auth`, for `database.write_dsn` with `write`.
+MAILMAPS_DATABASE_PASSWORD, the file `database-password` in /etc/mailmaps, where the credential comes from,
+for a command that root runs. None of them: the DSN's own, or libpq's (PGPASSWORD, ~/.pgpass). For
+`database.auth_dsn` the names begin with `auth`, for `database.write_dsn` with `write`, for
+`database.admin_dsn` with `admin`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,11 @@ AUTH_ENVIRONMENT = "MAILMAPS_AUTH_DATABASE_PASSWORD"
 AUTH_CREDENTIAL = "auth-database-password"
 WRITE_ENVIRONMENT = "MAILMAPS_WRITE_DATABASE_PASSWORD"
 WRITE_CREDENTIAL = "write-database-password"
+ADMIN_ENVIRONMENT = "MAILMAPS_ADMIN_DATABASE_PASSWORD"
+ADMIN_CREDENTIAL = "admin-database-password"
+
+# Where `mailmaps setup database` keeps the passwords and the systemd units take the credentials from.
+STORE = Path("/etc/mailmaps")
 
 
 class Secret:
@@ -52,16 +59,36 @@ def write_database_password(password_file: str) -> Secret | None:
     return _find(password_file, "database.write_password_file", WRITE_CREDENTIAL, WRITE_ENVIRONMENT)
 
 
+def admin_database_password(password_file: str) -> Secret | None:
+    """The same for `database.admin_dsn`, with `database.admin_password_file`."""
+    return _find(password_file, "database.admin_password_file", ADMIN_CREDENTIAL, ADMIN_ENVIRONMENT)
+
+
 def _find(password_file: str, setting: str, credential: str, environment: str) -> Secret | None:
     if password_file:
         return _read(Path(password_file), setting)
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
         path = Path(directory) / credential
-        if path.exists():
+        if _is_given(path):
             return _read(path, f"the credential {credential}")
     if (value := os.environ.get(environment)) is not None:
         return Secret(value)
-    return None
+    return _stored(STORE / credential)
+
+
+def _stored(path: Path) -> Secret | None:
+    """What root's commands have; for everybody else there is nothing here."""
+    return _read(path, "the stored password") if os.access(path, os.R_OK) else None
+
+
+def _is_given(path: Path) -> bool:
+    """Whether there is a credential: our units have an empty line in place of a missing file."""
+    try:
+        return path.read_bytes() != b"\n"
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # whoever reads it says why it cannot be
 
 
 def _read(path: Path, what: str) -> Secret:

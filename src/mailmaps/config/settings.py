@@ -134,6 +134,8 @@ class Database(Section):
     auth_password_file: str = ""
     write_dsn: DsnOrNone = Field(default="", repr=False)
     write_password_file: str = ""
+    admin_dsn: DsnOrNone = Field(default="", repr=False)
+    admin_password_file: str = ""
     connections: int = Field(default=4, ge=1, le=100)
     connect_timeout: Seconds = 3.0
     lookup_deadline: Seconds = 5.0
@@ -228,6 +230,12 @@ class Control(Unix):
     unix: UnixPath = "/run/mailmaps/control.sock"
 
 
+class Metrics(Section):
+    """[metrics]"""
+
+    inet: Inet = "127.0.0.1:17021"
+
+
 PLAIN_SCHEMES = ("PLAIN", "CLEAR", "CLEARTEXT", "PLAIN-TRUNC")
 
 
@@ -313,6 +321,7 @@ class Settings(Section):
     listen: Listen = Listen()
     socketmap: Socketmap = Socketmap()
     control: Control = Control()
+    metrics: Metrics = Metrics()
     auth: Auth = Auth()
     login: Login = Login()
     dovecot_auth: DovecotAuth = DovecotAuth()
@@ -395,4 +404,5 @@ class Settings(Section):
         endpoints["socketmap.inet"] = self.socketmap.inet
         endpoints["dovecot_auth.inet"] = self.dovecot_auth.inet
         endpoints["policy.inet"] = self.policy.inet
+        endpoints["metrics.inet"] = self.metrics.inet
         return {path: inet for path, inet in endpoints.items() if inet}

@@ -8,17 +8,17 @@ question by itself, so that one bad key harms nobody else.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 
 from mailmaps.database.connect import reason
+from mailmaps.logs import events
 from mailmaps.maps.answer import CannotSay
 from mailmaps.maps.sources import Rows
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Statements that one view is asked at a time: while one is answered, the next is asked. More are smaller, and
 # cost PostgreSQL more, and leave other tables fewer connections.
@@ -86,7 +86,7 @@ class Batch:
         self._room += 1
         self._send()
         if not task.cancelled() and (error := task.exception()):
-            log.error("%s: asking failed in a way we do not know", self._name, exc_info=error)
+            log.error("internal error", during="asking", source=self._name, exc_info=error)
 
     async def _run(self, batch: list[_Waiting]) -> None:
         try:
@@ -139,7 +139,7 @@ class Batch:
         """What to say of a question that fails by itself; logged once for each kind of error."""
         if error.sqlstate not in self._logged:
             self._logged.add(error.sqlstate)
-            log.warning("%s: cannot say for some keys: %s", self._name, reason(error))
+            log.warning("cannot say for some keys", source=self._name, reason=reason(error))
         return CannotSay(f"database: {reason(error)}", about_key=True)
 
 

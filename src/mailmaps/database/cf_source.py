@@ -8,7 +8,6 @@ that caused it, while Postfix then refuses every key for `retry_interval`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from mailmaps.config.settings import Database
     from mailmaps.database.connect import Connection
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 # Seconds between attempts to find out how a query is run: one that PostgreSQL refuses is asked often.
 PLAN_PAUSE = 1.0
@@ -51,7 +52,7 @@ class CfDatabase:
     def __init__(self, place: Place, settings: Database) -> None:
         self.place = place
         self._settings = settings
-        self.pool = Pool(self._connect, settings.connections)
+        self.pool = Pool(self._connect, settings.connections, self.name)
         # asyncpg keeps every statement it has run; those that hold their values would push out the others.
         self._literal_pool: Pool | None = None
         self._taught: WeakKeyDictionary[Connection, set[TypeName]] = WeakKeyDictionary()
@@ -89,7 +90,7 @@ class CfDatabase:
     def _literals(self) -> Pool:
         if self._literal_pool is None:
             connect = partial(self._connect_with, statement_cache_size=0)
-            self._literal_pool = Pool(connect, LITERAL_CONNECTIONS)
+            self._literal_pool = Pool(connect, LITERAL_CONNECTIONS, self.name)
             self._literal_pool.start()
         return self._literal_pool
 
@@ -226,5 +227,5 @@ class CfSource:
         """For a key that the query, and so Postfix, has no answer for; each kind is logged once."""
         if kind not in self._logged:
             self._logged.add(kind)
-            log.warning("%s: cannot say for some keys: %s", self.name, why)
+            log.warning("cannot say for some keys", source=self.name, reason=why)
         return CannotSay(why, about_key=True)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from mailmaps.config.load import SettingsError
@@ -26,7 +26,9 @@ from mailmaps.database.connect import BREAKS, ConnectError, Refused, reason
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 CHANNEL = "mailmaps"
 
@@ -88,8 +90,12 @@ class Follower(Protocol):
 class Changes:
     """Listens on a connection of its own, for ever; `start` and `close`."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], follower: Follower) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], follower: Follower, name: str | None = None
+    ) -> None:
+        """`name` says whom the changes are for, in the log."""
         self._connect = connect
+        self._name = name
         self._follower = follower
         self._wake = asyncio.Event()
         self._beat = ""
@@ -98,7 +104,17 @@ class Changes:
         self._complain_at = 0.0
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._beat_left = 0.0  # time.monotonic(), which is finer than uvloop's clock
+        self._took: float | None = None  # seconds for the last beat that came back
         self.trouble: str | None = None
+
+    @property
+    def state(self) -> dict[str, object]:
+        """For `mailmaps status`. `lag`: seconds a beat took, or takes already; None: none ever came back."""
+        lag = self._took
+        if self._beat and self._task is not None:
+            lag = max(lag or 0.0, monotonic() - self._beat_left)
+        return {"trouble": self.trouble, "lag": lag}
 
     def start(self) -> None:
         self._task = asyncio.ensure_future(self._keep_listening())
@@ -128,7 +144,7 @@ class Changes:
             began = loop.time()
             why = await self._listen_until_it_fails()
             if self.trouble is None:
-                log.error("changes are not heard of: %s", why)
+                log.error("changes are not heard of", by=self._name, reason=why)
                 self._follower.deaf()
             self.trouble = why
             self._tried.set()
@@ -146,7 +162,7 @@ class Changes:
                 self._follower.unreachable()
             return str(error)
         except Exception:  # we must live, or nobody would ever listen again
-            log.exception("connecting failed in a way we do not know")
+            log.exception("internal error", during="connecting to listen", by=self._name)
             return "internal error"
         try:
             await self._follow(connection)
@@ -155,7 +171,7 @@ class Changes:
         except _Deaf as error:
             return str(error)
         except Exception:
-            log.exception("following the changes failed in a way we do not know")
+            log.exception("internal error", during="following the changes", by=self._name)
             return "internal error"
         finally:
             connection.terminate()
@@ -201,7 +217,7 @@ class Changes:
             if self._beat and asyncio.get_running_loop().time() > self._beat_sent + BEAT_LIMIT:
                 raise _Deaf(_NOT_BACK)
         if self.trouble is not None:
-            log.warning("changes are heard of again")
+            log.warning("changes are heard of again", by=self._name)
             self.trouble = None
         self._follower.listening()
         self._next_beat = 0.0
@@ -217,6 +233,7 @@ class Changes:
     async def _send_beat(self, connection: Connection) -> None:
         self._beat = secrets.token_hex(8)
         self._beat_sent = asyncio.get_running_loop().time()
+        self._beat_left = monotonic()
         self._next_beat = self._beat_sent + HEARTBEAT
         async with asyncio.timeout(BEAT_LIMIT):
             await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, json.dumps({"beat": self._beat}))
@@ -240,12 +257,13 @@ class Changes:
         now = asyncio.get_running_loop().time()
         if now >= self._complain_at:
             self._complain_at = now + COMPLAINT
-            log.warning("a notification on %s is none of ours: %.200a", CHANNEL, payload)
+            log.warning("a notification is none of ours", channel=CHANNEL, payload=payload)
 
     def _tell(self, told: dict[str, object]) -> None:
         if "beat" in told:
             if told["beat"] == self._beat:
                 self._beat = ""
+                self._took = monotonic() - self._beat_left
         elif "relation" in told:
             self._follower.relation_changed(str(told["relation"]))
         elif "keys" in told:

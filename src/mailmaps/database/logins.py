@@ -80,7 +80,7 @@ class LoginSource:
 def _row(record: Mapping[str, Any]) -> Row:
     username = str(record["username"] or "")
     if not username:
-        raise CannotSay("a row of the view of logins has no username")
+        raise CannotSay("a row of the view of logins has no username", about_key=True)
     return Row(
         login=str(record["login"]),
         username=username,
@@ -109,7 +109,7 @@ def _number(record: Mapping[str, Any], column: str, username: str) -> int | None
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
-        raise CannotSay(f"{column} of {username!a} is no number") from None
+        raise CannotSay(f"{column} of {username!a} is no number", about_key=True) from None
 
 
 def _is_true(record: Mapping[str, Any], column: str, username: str) -> bool:
@@ -123,4 +123,4 @@ def _is_true(record: Mapping[str, Any], column: str, username: str) -> bool:
         return value.strip() in _TRUE
     if value is None or isinstance(value, (bool, int, Decimal)):
         return bool(value)
-    raise CannotSay(f"{column} of {username!a} is neither yes nor no")
+    raise CannotSay(f"{column} of {username!a} is neither yes nor no", about_key=True)

@@ -11,7 +11,6 @@ Every failure is `CannotSay`; its text is fit for Postfix's log.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -26,7 +25,9 @@ from mailmaps.maps.answer import CannotSay
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 # Seconds between attempts to connect: doubled up to the longest, each with up to half as jitter, so
 # that many daemons do not come back at once.
@@ -44,8 +45,12 @@ class _Broken(Exception):
 class Pool:
     """`size` connections made by `connect`; `start` before the first `fetch`, `close` at the end."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], size: int, name: str = "database.dsn"
+    ) -> None:
+        """`name` is the setting that says where it leads to, or the place itself, for the log."""
         self._connect = connect
+        self._name = name
         self._size = size
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
@@ -82,7 +87,13 @@ class Pool:
     @property
     def state(self) -> dict[str, object]:
         """For `mailmaps status`."""
-        return {"size": self._size, "open": len(self._open), "idle": len(self._idle), "away": self._away}
+        return {
+            "size": self._size,
+            "open": len(self._open),
+            "idle": len(self._idle),
+            "waiting": len(self._waiters),
+            "away": self._away,
+        }
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Run one query and return its rows. Raises `CannotSay`."""
@@ -217,13 +228,13 @@ class Pool:
             self._went_away(str(error))
             return False
         except Exception:  # the keeper must live, or nobody would ever connect again
-            log.exception("connecting failed in a way we do not know")
+            log.exception("internal error", during="connecting", database=self._name)
             self._went_away("internal error")
             return False
         finally:
             self._tried.set()
         if self._away is not None:
-            log.warning("the database is back")
+            log.warning("the database is back", database=self._name)
             self._away = None
         self._unreachable = False
         connection.add_termination_listener(self._terminated)
@@ -233,7 +244,7 @@ class Pool:
 
     def _went_away(self, why: str, *, unreachable: bool = False) -> None:
         if self._away is None:
-            log.error("cannot connect to the database: %s", why)
+            log.error("cannot connect to the database", database=self._name, reason=why)
         self._away, self._unreachable = why, unreachable
         if not self._open:
             self._fail_waiters(why)

@@ -82,14 +82,18 @@ async def fetch_rows(
     connection: Connection, view: str, keys: Sequence[str], replace: Mapping[str, str]
 ) -> Rows:
     """The rows of a view (schema.name) that have these keys. Raises what asyncpg raises."""
-    query = f"SELECT key::text, value::text FROM {quote_name(view)} WHERE key = ANY($1::text[])"  # noqa: S608  # quoted
     values: dict[str, set[str]] = {}
-    for key, value in await connection.fetch(query, keys):
+    for key, value in await connection.fetch(question_of(view), keys):
         if key is not None:
             found = values.setdefault(key, set())
             if value:
                 found.add(replace.get(value, value))
     return {key: tuple(sorted(found)) for key, found in values.items()}
+
+
+def question_of(view: str) -> str:
+    """The statement that asks a view (schema.name), with the keys as its parameter."""
+    return f"SELECT key::text, value::text FROM {quote_name(view)} WHERE key = ANY($1::text[])"  # noqa: S608  # quoted
 
 
 def quote_name(dotted: str) -> str:

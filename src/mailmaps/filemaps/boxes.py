@@ -7,16 +7,16 @@ cannot be made is said, and keeps nobody out: that mail waits in the queue (4.2.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 
 from mailmaps.config.settings import Postfix
+from mailmaps.logs import events
 from mailmaps.maildirs.action import State
 from mailmaps.maildirs.box import RefusedBox, Row, box_of
 from mailmaps.maildirs.walk import Walk, open_base
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 
 def make_boxes(rows: Iterable[Row], postfix: Postfix) -> None:
@@ -24,14 +24,14 @@ def make_boxes(rows: Iterable[Row], postfix: Postfix) -> None:
     try:
         base = open_base(postfix.virtual_mailbox_base)
     except OSError as error:
-        log.error("postfix.virtual_mailbox_base: %s: %s", postfix.virtual_mailbox_base, error.strerror)
+        log.error("mailbox folders cannot be made", base=postfix.virtual_mailbox_base, reason=error.strerror)
         return
     try:
         with Walk(base, apply=True) as walk:
             for row in rows:
                 _make(walk, row, postfix.virtual_minimum_uid)
     except OSError as error:
-        log.error("postfix.virtual_mailbox_base: %s: %s", postfix.virtual_mailbox_base, error.strerror)
+        log.error("mailbox folders cannot be made", base=postfix.virtual_mailbox_base, reason=error.strerror)
     finally:
         os.close(base)
 
@@ -40,8 +40,11 @@ def _make(walk: Walk, row: Row, minimum_uid: int) -> None:
     try:
         actions = walk.handle(box_of(row, minimum_uid))
     except RefusedBox as error:
-        log.warning("no mailbox folder for %s: %s", ascii(row.address), error)
+        log.warning("no mailbox folder is made", address=row.address, reason=error)
         return
     for action in actions:
-        level = logging.INFO if action.state in (State.DONE, State.NOTE) else logging.WARNING
-        log.log(level, "mailbox folder: %s", action)
+        fields = {"path": action.path, "found": action.found, "wanted": action.wanted}
+        if action.state in (State.DONE, State.NOTE):
+            log.info("mailbox folder", state=action.state.value, **fields)
+        else:
+            log.warning("mailbox folder is left as it is", state=action.state.value, **fields)

@@ -5,7 +5,6 @@ Not for the event loop: it waits for the disk, for Postfix's locks and for postm
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,11 +22,12 @@ from mailmaps.filemaps.postmap import Postmap
 from mailmaps.filemaps.reading import Staged
 from mailmaps.filemaps.targets import ALIASES, GIDS, MAILBOXES, QUEUED, UIDS, FileTable, Target, targets
 from mailmaps.filemaps.wanted import KeyRows, Wanted
+from mailmaps.logs import events
 from mailmaps.maildirs.box import Row as MailboxRow
 from mailmaps.mirrors.environment import Unsound
 from mailmaps.tableset import rules
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Of the rows of which cdb files are made: nobody else reads them.
 _STATE = ".state"
@@ -376,5 +376,5 @@ def _is_open(file: MapFile) -> bool:
     try:
         return file.open()
     except Unsound as error:
-        log.error("%s: %s; it will be made anew", file.path, error)
+        log.error("a file is not in order and is made anew", path=file.path, reason=error)
         return False

@@ -46,7 +46,9 @@ from mailmaps.mirrors.environment import DiskTrouble, Unsound
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 T = TypeVar("T")
 
@@ -92,7 +94,7 @@ class Service:
         self._tables = tables
         self._files = files
         self._connect = partial(connect_to_listen, settings.database, READING_SETTINGS)
-        self._changes = Changes(self._connect, self)
+        self._changes = Changes(self._connect, self, "files")
         self._thread = ThreadPoolExecutor(1, "files")
         self._keys: dict[str, set[str]] = {}
         self._newer: dict[str, set[str]] | None = None  # notified since a whole reading began
@@ -152,7 +154,7 @@ class Service:
         for view, watch in watches.items():
             known = before.get(view)
             if watch.problem and (known is None or known.problem != watch.problem):
-                log.warning("%s: not all changes are notified: %s", view, watch.problem)
+                log.warning("not all changes are notified", view=view, reason=watch.problem)
             if known is not None and known.fingerprint != watch.fingerprint:
                 self._is_due.set()
 
@@ -177,12 +179,12 @@ class Service:
             try:
                 await do()
                 if said:
-                    log.warning("it works again (it was: %s)", said)
+                    log.warning("the files follow again", it_was=said)
                 pause, said = FIRST_PAUSE, ""
             except TROUBLES as error:
                 text = reason(error) if isinstance(error, (Refused, TimeoutError, *BREAKS)) else str(error)
                 if text != said:
-                    log.error("the files stay as they are: %s", text)
+                    log.error("the files stay as they are", reason=text)
                 said = text
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -231,7 +233,7 @@ class Service:
 
     async def _change(self, rows: ClosedRows) -> None:
         report = await self._in_thread(partial(self._files.change, rows.found, rows.keys))
-        self._tell(report, logging.DEBUG)
+        self._tell(report, log.debug)
         self._tell_news()
 
     async def _read_whole(self) -> None:
@@ -275,7 +277,8 @@ class Service:
         for name in await self._in_thread(lambda: self._files.rows):
             await self._in_thread(partial(self._files.prove, name))
         self._tell_news()
-        log.log(logging.DEBUG if self._may_at else logging.INFO, "every file is current")
+        say = log.debug if self._may_at else log.info
+        say("every file is current")
         now = asyncio.get_running_loop().time()
         is_followed = not any(one.problem for one in self._watches.values())
         self._may_at = now + (SHARE if is_followed else UNFOLLOWED_SHARE) * (now - began)
@@ -323,26 +326,32 @@ class Service:
                 self._forced.set()
                 self._is_due.set()
             if self._may_at and not self._is_due.is_set() and not self._files.is_complete():
-                log.error("%s: a file has gone", self._files.folder)
+                log.error("a file has gone", folder=self._files.folder)
                 self._is_due.set()
-            self._tell(await self._in_thread(self._files.expire), logging.DEBUG)
+            self._tell(await self._in_thread(self._files.expire), log.debug)
         await self._in_thread(self._files.save)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _tell(self, report: Report, level: int = logging.INFO) -> None:
+    def _tell(self, report: Report, say: Callable[..., None] = log.info) -> None:
         if text := report.summary():
-            log.log(level, "%s", text)
+            say("files have changed", what=text)
         for excess in report.withheld:
             if excess not in self._withheld:
-                log.error("%s; nothing is removed before `mailmaps filemaps --force`", excess)
+                log.error("nothing is removed before mailmaps filemaps --force", reason=excess)
         self._withheld.update(report.withheld)
 
     def _tell_news(self) -> None:
         """Log what is named now and was not before."""
         news = self._files.take_news()
         for named in news[:MOST_NAMED]:
-            log.warning("%s", named)
+            log.counted(
+                logging.WARNING,
+                "a key is not in the files",
+                table=named.table,
+                key=named.key,
+                reason=named.why,
+            )
         if len(news) > MOST_NAMED:
-            log.warning("and %d more; `mailmaps filemaps` lists them all", len(news) - MOST_NAMED)
+            log.warning("more keys are not in the files", number=len(news) - MOST_NAMED)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from mailmaps.maps import search
 from mailmaps.maps.answer import NOT_FOUND, Answer, CannotSay, Found, Unavailable
 from mailmaps.maps.asking import Asking, Outcome
 from mailmaps.maps.cache import NO_ROW, Cache, Row
+from mailmaps.maps.counts import LookupCounts
 from mailmaps.maps.mirrored import MirroredSource
 from mailmaps.maps.plain import PlainAddresses, PlainSearch
 from mailmaps.maps.sources import ABSENT, SILENT, UNSURE, Rows, Source, Values
@@ -78,14 +80,18 @@ class Table:
         rules: search.Rules,
         cache: Cache,
         times: Times,
+        counts: LookupCounts | None = None,
     ) -> None:
+        """`counts` are those of the table of this name before, if there was one."""
         self.name = name
+        self.counts = LookupCounts() if counts is None else counts
         self.kind = kind
         self.sources = tuple(sources)
         self.forgotten: list[Callable[[], None]] = []  # called when replies that were kept are void
         # The first `pgsql:` table with an answer was the one that counted (smtpd_check.c:3948-3976).
         self._union = kind.union and not any(source.exactly for source in sources)
         self._exact = frozenset(source.name for source in sources if source.exactly)
+        self._held = tuple(source.rows for source in self.sources if isinstance(source, MirroredSource))
         self._bare_sources = tuple(s for s in self.sources if s.bare_keys or kind.bare_keys)
         self._plain = PlainAddresses(rules) if search.is_address_walk(kind.walk) else None
         self._plain_search = self._short_way(self._plain)
@@ -128,9 +134,19 @@ class Table:
             return NOT_FOUND
         row = self._recalled(question)[1]
         if row is not None:
+            if not self._is_proven:
+                self.counts.stale += 1
             return self._answer(question, row)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._find_out(question, future, lambda explanation: explanation[2])
+        began = monotonic()
+
+        def counted(found_out: _FoundOut) -> Answer:
+            self.counts.missed(monotonic() - began)
+            if found_out[0] == "stale":
+                self.counts.stale += 1
+            return found_out[2]
+
+        self._find_out(question, future, counted)
         return future
 
     def begin_row(self, key: bytes) -> Located | asyncio.Future[Located]:
@@ -174,6 +190,14 @@ class Table:
         if row is not None and row.found and self.kind.propagates:
             put_back = search.extension_put_back(question, row.index, self._rules, self.kind.propagates)
         return Explanation(question.candidates, row, said_by, answer, put_back)
+
+    @property
+    def _is_proven(self) -> bool:
+        """Whether what is held is known to be what the database has."""
+        for rows in self._held:  # noqa: SIM110  # as in `steady`
+            if not rows.proven:
+                return False
+        return True
 
     def _recalled(self, question: search.Question) -> tuple[str, Row | None]:
         """What memory has, and which."""

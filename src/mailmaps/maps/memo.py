@@ -6,6 +6,8 @@ and goes when it does. So it alters no answer; it saves taking the bytes apart a
 
 from __future__ import annotations
 
+from mailmaps.maps.counts import LookupCounts
+
 # Entries of each half, and bytes of one: together some ten megabytes of the usual requests.
 MOST = 16_384
 LONGEST = 1024
@@ -20,20 +22,26 @@ class Memo:
     __slots__ = ("_found", "_missing")
 
     def __init__(self) -> None:
-        self._found: dict[bytes, bytes] = {}
-        self._missing: dict[bytes, bytes] = {}
+        self._found: dict[bytes, tuple[bytes, LookupCounts]] = {}
+        self._missing: dict[bytes, tuple[bytes, LookupCounts]] = {}
 
     def get(self, request: bytes) -> bytes | None:
-        """The reply to the same bytes, if it is kept."""
-        return self._found.get(request) or self._missing.get(request)
+        """The reply to the same bytes, if it is kept; it is counted as given."""
+        if (kept := self._found.get(request)) is not None:
+            kept[1].found += 1
+            return kept[0]
+        if (kept := self._missing.get(request)) is not None:
+            kept[1].not_found += 1
+            return kept[0]
+        return None
 
-    def put(self, request: bytes, reply: bytes, *, found: bool) -> None:
-        """Keep the reply to a request that is whole."""
+    def put(self, request: bytes, reply: bytes, counts: LookupCounts, *, found: bool) -> None:
+        """Keep the reply to a request that is whole; `counts` are its table's."""
         replies = self._found if found else self._missing
         if len(request) + len(reply) <= LONGEST:
             if len(replies) >= MOST:
                 replies.clear()
-            replies[request] = reply
+            replies[request] = (reply, counts)
 
     def clear(self) -> None:
         self._found.clear()

@@ -28,6 +28,10 @@ class HeldRows(Protocol):
     """What is held of a view (`mailmaps.mirrors.mirror.Mirror`)."""
 
     @property
+    def view(self) -> str:
+        """Its name (schema.name)."""
+
+    @property
     def proven(self) -> bool:
         """Whether the rows are known to be those of the database."""
 

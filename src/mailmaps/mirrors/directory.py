@@ -7,12 +7,13 @@ a restart while the database is away finds nothing. That is said once, as an err
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import tempfile
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 
 class MirrorDirectory:
@@ -27,11 +28,13 @@ class MirrorDirectory:
             self._lock = _lock(self.path / "lock")
         except OSError as error:
             why = (
-                "is in use by another mailmaps, or by this one until a restart"
+                "in use by another mailmaps, or by this one until a restart"
                 if isinstance(error, BlockingIOError)
                 else error.strerror
             )
-            log.error("mirror.directory: %s %s; what is held does not survive a restart", path, why)
+            log.error(
+                "what is held does not survive a restart", setting="mirror.directory", path=path, reason=why
+            )
             self._temporary = tempfile.TemporaryDirectory(prefix="mailmaps-")
             self.path = Path(self._temporary.name)
 

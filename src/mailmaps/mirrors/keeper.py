@@ -7,11 +7,10 @@ were told, and those for whole readings, which take seconds and must not hold it
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mailmaps.config.dsn import database_name, each_host, place
 from mailmaps.config.settings import Settings
@@ -25,11 +24,6 @@ from mailmaps.mirrors.directory import MirrorDirectory
 from mailmaps.mirrors.following import Following
 from mailmaps.mirrors.mirror import Mirror
 from mailmaps.mirrors.readings import TICK, Readings
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
 
 # Milliseconds that reading the changed keys of one view may take; a locked view is read whole later.
 KEYS_SETTINGS = LOOKUP_SETTINGS | {"statement_timeout": "1000"}
@@ -76,7 +70,7 @@ class Mirrors:
         )
         self._following = Following(self._mirrors, self._readings)
         connect = partial(connect_to_listen, settings.database, KEYS_SETTINGS)
-        self._changes = Changes(connect, self._following)
+        self._changes = Changes(connect, self._following, "mirrors")
         self._ticker: asyncio.Task[None] | None = None
         self._checkpoint: asyncio.Task[None] | None = None
 
@@ -172,10 +166,10 @@ class Mirrors:
             self._directory.close()
 
     @property
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """For `mailmaps status`."""
         return {
-            "listening": self._changes.trouble or "yes",
+            "changes": {} if self._directory is None else {"tables": self._changes.state},
             "directory": None if self._directory is None else str(self._directory.path),
             "mirrors": {name: mirror.state for name, mirror in self._mirrors.items()},
         }

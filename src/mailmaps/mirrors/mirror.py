@@ -16,17 +16,17 @@ Why no change is missed, and none overtaken by an older read:
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mailmaps.logs import events
 from mailmaps.maps.row_bytes import LONGEST_KEY
 from mailmaps.mirrors.file import DiskTrouble, Lost, MirrorFile, Unsound
 from mailmaps.mirrors.reading import FirstReading, Mending, Reading
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Rows that are changed in one transaction. LMDB never gives back the memory of the pages that its largest
 # transaction changed (mdb_dpage_free): one page a row, where rows are scattered, in each of the files.
@@ -56,6 +56,7 @@ class Mirror:
         self.proven = False
         self.unread = True  # a whole reading is due
         self.why = ""  # the last reading failed
+        self._has_complained = False  # of that
         self.dirty: set[str] = set()  # keys to be read again
         self.relations: frozenset[str] = frozenset()
         self.unwatched = "the database has not been asked yet"  # why not every change is notified
@@ -84,7 +85,7 @@ class Mirror:
         try:
             self._file = MirrorFile.open(self._path, self._identity)
         except Unsound as error:
-            log.warning("mirror %s: %s; it will be read anew", self._path, error)
+            log.warning("mirror: a file is read anew", path=self._path, reason=error)
             return
         self._proven_at = self._moment(self._file.proven_at)
         read_at = self._moment(_modified(self._read_note))
@@ -99,7 +100,7 @@ class Mirror:
             try:
                 file.close()
             except OSError as error:
-                log.error("mirror %s: %s", self._path, error)
+                log.error("mirror: a file cannot be written", path=self._path, reason=error)
 
     async def checkpoint(self) -> None:
         """Have the file on disk judged quickly when it is opened next."""
@@ -107,7 +108,7 @@ class Mirror:
             try:
                 await self._file.checkpoint()
             except OSError as error:
-                log.error("mirror %s: %s", self._path, error)
+                log.error("mirror: a file cannot be written", path=self._path, reason=error)
 
     @property
     def is_held(self) -> bool:
@@ -178,14 +179,19 @@ class Mirror:
             return
         self._fingerprint = fingerprint
         if problem and problem != self.unwatched:
-            log.warning("mirror %s: no key is believed to be missing: %s", self.view, problem)
+            log.warning("mirror: no key is believed to be missing", view=self.view, reason=problem)
         self.relations, self.unwatched = relations, problem
         self.void()
 
-    def fail(self, why: str) -> None:
-        """The rows could not be read; a whole reading is due."""
+    def fail(self, why: str, *, away: bool = False) -> None:
+        """The rows could not be read; a whole reading is due. `away`: nobody can connect, which is an outage
+        of all views, and said where that is found out."""
         if why != self.why:
-            log.error("mirror %s: %s", self.view, why)
+            if away:
+                log.info("mirror: cannot be read now", view=self.view, reason=why)
+            else:
+                log.error("mirror: cannot be read", view=self.view, reason=why)
+                self._has_complained = True
         self.why = why
         self.outdate()
 
@@ -244,9 +250,9 @@ class Mirror:
         self.touch(tuple(self._touched))
         self._touched = None
         self._is_void = self._is_void and self.unread
-        if self.why:
-            log.warning("mirror %s: has been read again", self.view)
-            self.why = ""
+        if self._has_complained:
+            log.warning("mirror: has been read again", view=self.view)
+        self.why, self._has_complained = "", False
         if not self._was_proven:
             self._tell()
 
@@ -260,7 +266,7 @@ class Mirror:
         """All that was notified before `moment` has been read, if it was for us."""
         if moment >= self._unheard_at and self._unheard:
             self.drift += len(self._unheard)
-            log.warning("mirror %s: %d rows had changed unheard of", self.view, len(self._unheard))
+            log.warning("mirror: rows had changed unheard of", view=self.view, rows=len(self._unheard))
             self._unheard.clear()
         being_made = self._touched is not None and not self.proven
         if self._file is None or self.unread or being_made or self.unwatched or self._owed:
@@ -286,6 +292,7 @@ class Mirror:
             "keys": None if self._file is None else len(self._file),
             "bytes": None if self._file is None else self._file.bytes_on_disk,
             "age": self.age,
+            "pending": len(self.dirty) + len(self._again),
             "drift": self.drift,
         }
 
@@ -332,7 +339,7 @@ class Mirror:
             self._read_note.touch(0o640)
             os.utime(self._read_note, (at, at))
         except OSError as error:
-            log.error("mirror %s: %s", self._read_note, error.strerror)
+            log.error("mirror: a file cannot be written", path=self._read_note, reason=error.strerror)
 
     def _wall(self, moment: float) -> float:
         return time.time() - (self._clock() - moment)

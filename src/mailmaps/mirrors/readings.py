@@ -7,7 +7,6 @@ that fails costs its own mirror only.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,7 +20,9 @@ from mailmaps.mirrors.mirror import Mirror
 if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
-log = logging.getLogger(__name__)
+from mailmaps.logs import events
+
+log = events(__name__)
 
 # Whole readings at a time: while one is sorted in PostgreSQL, the other's rows are written here.
 READERS = 2
@@ -145,18 +146,20 @@ class Readings:
     def _ended(self, name: str, task: asyncio.Task[None]) -> None:
         del self._running[name]
         if not task.cancelled() and (error := task.exception()):
-            log.error("reading %s failed in a way we do not know", name, exc_info=error)
+            log.error("internal error", during="reading a view", view=name, exc_info=error)
         if not self._is_closing:
             self.tick()
 
     async def _read(self, schedule: Schedule) -> None:
         mirror, clock = schedule.mirror, asyncio.get_running_loop().time
         began = clock()
-        why, ended = "", False
+        why, away, ended = "", False, False
         try:
             await self._read_on(await self._connection(), mirror)
             ended = True
-        except (ConnectError, SettingsError, DiskTrouble, ValueError) as error:
+        except ConnectError as error:
+            why, away = str(error), True
+        except (SettingsError, DiskTrouble, ValueError) as error:
             why = str(error)
         except (Refused, TimeoutError, *BREAKS) as error:
             why = reason(error)
@@ -165,7 +168,7 @@ class Readings:
             raise
         finally:
             if why:
-                mirror.fail(why)
+                mirror.fail(why, away=away)
             self._plan(schedule, took=clock() - began, failed=not ended)
             schedule.tried.set()
         self._done()

@@ -10,7 +10,6 @@ recipient who is put off does not keep back the others.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import socket
 import time
@@ -20,13 +19,14 @@ from datetime import datetime
 from email.message import EmailMessage
 
 from mailmaps.config.policy import Notices
+from mailmaps.logs import events
 from mailmaps.notices.handover import NoticeError, hand_over
 from mailmaps.notices.message import to_postmaster, to_user
 from mailmaps.notices.notice import Notice
 from mailmaps.notices.once import OnceAPeriod
 from mailmaps.policy.texts import shown
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Mails that wait: some kB each. A hundred subjects at once are one event, and the log has all of them.
 MOST_WAITING = 100
@@ -120,19 +120,19 @@ class Mailer:
             return
         if not self._settings.to:
             self._once.remember(notice)
-            log.warning("notice: %s (nobody gets a mail: notices.to is empty)", notice.title)
+            log.warning("notice without a mail, notices.to is empty", title=notice.title)
             return
         if self._closing or len(self._queue) >= MOST_WAITING:
             self._drop_newest(notice)
             return
         self._once.remember(notice)
-        log.warning("notice: %s", notice.title)
+        log.warning("notice", title=notice.title)
         try:
             self._put(self._messages(notice))
         except NoticeError as error:
             self._dropped += 1
             self._trouble = str(error)
-            log.error("a notice is lost: %s", error)
+            log.error("a notice is lost", title=notice.title, reason=error)
 
     async def deliver_now(self, notice: Notice) -> str:
         """Hand a notice over at once, past queue and period; the server's reply. Raises `NoticeError`."""
@@ -152,7 +152,7 @@ class Mailer:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if self._queue:
-            log.error("%d notices are lost: %s", len(self._queue), "; ".join(map(str, self._queue[:3])))
+            log.error("notices are lost", number=len(self._queue), first="; ".join(map(str, self._queue[:3])))
             self._dropped += len(self._queue)
             self._queue.clear()
 
@@ -167,7 +167,7 @@ class Mailer:
             try:
                 found.append(to_user(notice, self.sender, to, self._host_name, when))
             except ValueError as error:
-                log.warning("no notice to %s: %s", shown(notice.also_to), error)
+                log.warning("no notice to the user", user=shown(notice.also_to), reason=error)
         return found
 
     def _put(self, messages: list[EmailMessage]) -> None:
@@ -183,7 +183,7 @@ class Mailer:
         if self._clock() < self._quiet_until:
             return
         why = "mailmaps is stopping" if self._closing else f"{len(self._queue)} wait already"
-        log.error("%d notices dropped, %s; the last: %s", self._overflown, why, notice.title)
+        log.error("notices are dropped", number=self._overflown, reason=why, last=notice.title)
         self._overflown, self._quiet_until = 0, self._clock() + QUIET
 
     async def _run(self) -> None:
@@ -214,7 +214,7 @@ class Mailer:
         except NoticeError as error:
             self._failed(mail, error)
         except Exception as error:  # the task must live; a mail that breaks it must not come again
-            log.exception("a notice is lost: %s", mail)
+            log.exception("a notice is lost", title=mail)
             self._lose(mail, str(error))
         else:
             self._queue.remove(mail)
@@ -226,11 +226,11 @@ class Mailer:
     def _failed(self, mail: _Mail, error: NoticeError) -> None:
         age = self._clock() - mail.since
         if not error.temporary or age >= TOO_OLD:
-            log.error("a notice is lost%s: %s: %s", " after a day" if error.temporary else "", mail, error)
+            log.error("a notice is lost", title=mail, tried_for=f"{age:.0f}s", reason=error)
             self._lose(mail, str(error))
             return
         if str(error) != self._trouble:
-            log.warning("a notice waits: %s; tried again in %.0f s", error, mail.pause)
+            log.warning("a notice waits", reason=error, again_in=f"{mail.pause:.0f}s")
         self._trouble = str(error)
         mail.due = self._clock() + mail.pause
         mail.pause = min(2 * mail.pause, LONGEST_PAUSE)

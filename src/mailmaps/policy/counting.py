@@ -8,7 +8,6 @@ through while the database was away is counted later, by the minute in which it 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 from uuid import UUID, uuid4
 
+from mailmaps.logs import events
 from mailmaps.maps.answer import CannotSay
 from mailmaps.policy.action import Action
 from mailmaps.policy.mail import Mail
 from mailmaps.policy.sums import Allowed, Scope, Sums
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Seconds for one batch; smtpd(8) waits, and a postmaster would rather have an inexact limit than a slow
 # queue.
@@ -213,7 +213,7 @@ class Counting:
             self._decide_batch(entries, asked)
             raise
         except Exception:  # the task must live, or nobody would be answered
-            log.exception("sending limits: internal error")
+            log.exception("internal error", during="counting mail")
             self._failed(entries, asked, "internal error")
             return False
         self._batch += 1
@@ -232,7 +232,9 @@ class Counting:
         """The database refuses something of a batch; only that is not counted there."""
         self._again = []
         if len(entries) == 1:
-            log.error("sending limits: %s is not counted in the database: %s", entries[0].parts[0].name, why)
+            log.error(
+                "sending limits: not counted in the database", name=entries[0].parts[0].name, reason=why
+            )
             self._batch += 1
             for one in asked:
                 self._judge.decide_here(one)
@@ -272,7 +274,7 @@ class Counting:
 
     def _failed(self, entries: list[Entry], asked: list[Asked], why: str) -> None:
         if self._trouble is None:
-            log.error("sending limits: counted in memory only, as this host alone sees it: %s", why)
+            log.error("sending limits: counted in memory only", reason=why)
         self._trouble = why
         self._decide_batch(entries, asked)
         self._answer_all()

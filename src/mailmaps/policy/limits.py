@@ -18,6 +18,7 @@ from hashlib import sha256
 from time import monotonic
 from typing import Literal, NamedTuple
 
+from mailmaps.logs import events
 from mailmaps.maps.address import fold, is_well_formed
 from mailmaps.policy.action import DUNNO, Action, Word
 from mailmaps.policy.counting import Asked, Counted, Counting, Entry, Part, SharedCount
@@ -27,7 +28,7 @@ from mailmaps.policy.sums import Breach, Scope, Sums
 from mailmaps.policy.texts import fill, shown
 from mailmaps.policy.windows import Windows
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Characters of a name that is counted: an address has at most 254 octets (RFC 5321 4.5.3.1.3).
 LONGEST_NAME = 254
@@ -274,15 +275,16 @@ class Limits:
         self._said.move_to_end(part.name)
         if len(self._said) > MOST_INSTANCES:
             self._said.popitem(last=False)
-        log.warning(
-            "limit reached: %s %s has sent %d %s %s; login=%s sender=<%s> client=%s (%s)",
-            part.scope,
-            shown(part.name),
-            breach.limit,
-            breach.unit,
-            breach.window,
-            shown(mail.login),
-            shown(mail.sender),
-            shown(mail.client),
-            self._action,
+        log.counted(
+            logging.WARNING,
+            "limit reached",
+            scope=part.scope,
+            name=shown(part.name),
+            limit=breach.limit,
+            unit=breach.unit,
+            window=breach.window,
+            login=shown(mail.login),
+            sender=shown(mail.sender),
+            client=shown(mail.client),
+            action=self._action,
         )

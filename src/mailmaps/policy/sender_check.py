@@ -16,6 +16,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Literal
 
+from mailmaps.logs import events
 from mailmaps.maps.address import quote
 from mailmaps.maps.answer import Answer, Unavailable
 from mailmaps.maps.lookup import Located
@@ -29,7 +30,7 @@ from mailmaps.policy.ownership import Verdict
 from mailmaps.policy.sender_table import SenderTable
 from mailmaps.policy.texts import fill, shown
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # Mail transactions whose refusal is remembered as noted: each recipient asks again.
 MOST_NOTED = 10_000
@@ -230,9 +231,13 @@ class SenderCheck:
             self._noted[key] = None
             if len(self._noted) > MOST_NOTED:
                 self._noted.popitem(last=False)
-        who = f"login={shown(mail.login)}" if mail.login else "nobody logged in"
-        log.info(
-            "%s: %s sender=<%s> client=%s: %s", verdict, who, shown(mail.sender), shown(mail.client), why
+        log.counted(
+            logging.INFO,
+            f"sender {verdict}",
+            login=shown(mail.login),
+            sender=shown(mail.sender),
+            client=shown(mail.client),
+            why=why,
         )
         self._observed.note(mail.login, mail.sender, mail.client, verdict, why)
         if mail.login and verdict != WOULD_BE_DEFERRED:

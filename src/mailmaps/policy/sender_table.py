@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mailmaps.maps import search
 from mailmaps.maps.answer import Answer
 from mailmaps.maps.cache import Cache, Row
+from mailmaps.maps.counts import LookupCounts
 from mailmaps.maps.lookup import Table, Times
 from mailmaps.maps.plain import PlainAddresses, PlainSearch
 from mailmaps.maps.sources import Source
@@ -26,8 +27,9 @@ class SenderTable(Table):
         cache: Cache,
         times: Times,
         ownership: Ownership,
+        counts: LookupCounts | None = None,
     ) -> None:
-        super().__init__(name, kind, sources, rules, cache, times)
+        super().__init__(name, kind, sources, rules, cache, times, counts)
         self.ownership = ownership
 
     @property

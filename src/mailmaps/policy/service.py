@@ -8,18 +8,18 @@ understood is answered "try later", and so is a failure of ours, unless its chec
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+from mailmaps.logs import events
 from mailmaps.policy.action import DUNNO, Action, Word, cannot_say
 from mailmaps.policy.limits import Limits
 from mailmaps.policy.mail import COUNTING, WITH_SENDER, Mail, read
 from mailmaps.policy.sender_check import SenderCheck
 from mailmaps.protocols.policy import PolicyRequest
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 Outcome = Action | asyncio.Future[Action]
 
@@ -28,7 +28,7 @@ INTERNAL = "internal error"
 
 class PolicyService:
     """`limits_may_fail`: a failure of the limits lets mail pass. `observes` tells whether nothing at all is
-    refused now: then what is not understood passes, too."""
+    refused now: then what is not understood passes, too. `counts` are those of the service before."""
 
     def __init__(
         self,
@@ -37,12 +37,13 @@ class PolicyService:
         *,
         limits_may_fail: bool = False,
         observes: Callable[[], bool] = lambda: False,
+        counts: Counter[Word] | None = None,
     ) -> None:
         self._senders = senders
         self._limits = limits
         self._limits_may_fail = limits_may_fail
         self._observes = observes
-        self.counts: Counter[Word] = Counter()  # answers by their word, for `mailmaps status`
+        self.counts: Counter[Word] = Counter() if counts is None else counts  # answers by their word
 
     def begin(self, request: PolicyRequest) -> Outcome:
         """Answer without waiting, or begin to ask. Nothing is raised, and the future has always a result."""
@@ -59,14 +60,14 @@ class PolicyService:
                 raise ValueError(request.problem)
             mail = read(request.attributes)
         except ValueError as error:
-            log.warning("policy: a request that is not understood: %s", error)
+            log.warning("a policy request is not understood", reason=error)
             return DUNNO if self._observes() else cannot_say(request.state, f"not understood: {error}")
         if mail.state not in WITH_SENDER:
             return DUNNO
         try:
             first = self._senders.begin(mail)
         except Exception:
-            log.exception("policy: internal error")
+            log.exception("internal error")
             first = self._senders.failed(mail, INTERNAL)
         if isinstance(first, asyncio.Future):
             return _then(first, partial(self._after_senders, mail), partial(self._senders.failed, mail))
@@ -89,7 +90,7 @@ def _guarded(begin: Callable[[], Outcome], failed: Callable[[str], Action]) -> O
     try:
         outcome = begin()
     except Exception:
-        log.exception("policy: internal error")
+        log.exception("internal error")
         return failed(INTERNAL)
     if not isinstance(outcome, asyncio.Future):
         return outcome
@@ -121,6 +122,6 @@ def _result(done: asyncio.Future[Action], failed: Callable[[str], Action]) -> Ac
     if done.cancelled():
         return failed("mailmaps is stopping")
     if (error := done.exception()) is not None:
-        log.error("policy: internal error", exc_info=error)
+        log.error("internal error", exc_info=error)
         return failed(INTERNAL)
     return done.result()

@@ -9,13 +9,12 @@ configuration error" (451), never "no such user".
 
 from __future__ import annotations
 
-import logging
-
+from mailmaps.logs import events
 from mailmaps.maps.answer import Answer, Found, NotFound
 from mailmaps.protocols.netstring import NetstringError, NetstringReader, netstring
 from mailmaps.protocols.request import ProtocolError, Request, reason_bytes
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # dict_sockmap.c:115: the payload of a reply, `OK ` included.
 LONGEST_REPLY = 100_000
@@ -63,12 +62,12 @@ class Socketmap:
         payload = b"OK " + answer.value.encode(errors="surrogateescape")
         if len(payload) <= LONGEST_REPLY:
             return netstring(payload)
-        log.error(
-            "table=%s key=%a: the value has %d bytes, socketmap_table(5) carries %d",
-            request.table,
-            request.key,
-            len(payload),
-            LONGEST_REPLY,
+        log.warning(
+            "the value is too long for socketmap",
+            table=request.table,
+            key=request.key,
+            bytes=len(payload),
+            most=LONGEST_REPLY,
         )
         return netstring(b"TEMP the value is too long for socketmap")
 

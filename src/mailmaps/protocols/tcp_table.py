@@ -9,15 +9,15 @@ without its blank, or with a stray `%`, for trouble; so `500 ` keeps its blank a
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from functools import partial
 
+from mailmaps.logs import events
 from mailmaps.maps.answer import Answer, Found, NotFound
 from mailmaps.protocols.request import ProtocolError, Request, reason_bytes
 
-log = logging.getLogger(__name__)
+log = events(__name__)
 
 # dict_tcp.c:111 DICT_TCP_MAXLEN, the line end included.
 LONGEST_REPLY = 4096
@@ -84,12 +84,12 @@ class TcpTable:
         reply = b"200 " + quote(answer.value.encode(errors="surrogateescape")) + b"\n"
         if len(reply) <= LONGEST_REPLY:
             return reply
-        log.error(
-            "table=%s key=%a: the value needs %d bytes, tcp_table(5) carries %d; use socketmap",
-            request.table,
-            request.key,
-            len(reply),
-            LONGEST_REPLY,
+        log.warning(
+            "the value is too long for tcp_table; use socketmap",
+            table=request.table,
+            key=request.key,
+            bytes=len(reply),
+            most=LONGEST_REPLY,
         )
         return b"400 " + quote(b"the value is too long for tcp_table") + b"\n"
 

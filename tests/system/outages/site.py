@@ -177,7 +177,7 @@ async def hears(daemon: Daemon, wanted: bool) -> None:
 
     async def so() -> bool:
         told = await asyncio.to_thread(daemon.status)
-        return (told["listening"] == "yes") is wanted
+        return (told["changes"]["tables"]["trouble"] is None) is wanted
 
     if not await eventually_async(so, LIMIT, every=0.05):
         raise AssertionError(f"{await asyncio.to_thread(daemon.status)}\n{daemon.log()}")

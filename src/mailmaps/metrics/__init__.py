@@ -1,0 +1,1 @@
+"""What the daemon counts and holds, as Prometheus reads it."""
