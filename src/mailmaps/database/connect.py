@@ -14,6 +14,7 @@ import asyncpg
 from mailmaps.config.dsn import check_dsn, each_host, place
 from mailmaps.config.secrets import (
     Secret,
+    admin_database_password,
     auth_database_password,
     database_password,
     write_database_password,
@@ -88,10 +89,22 @@ def write_database(database: Database) -> Database:
     return WriteDatabase(**values)
 
 
+class AdminDatabase(Database):
+    """The database that domains, accounts and addresses are written to by commands."""
+
+
+def admin_database(database: Database) -> Database:
+    """Where and as whom commands write: `admin_dsn` with its own password."""
+    values = dict(database) | {"dsn": database.admin_dsn, "password_file": database.admin_password_file}
+    return AdminDatabase(**values)
+
+
 def find_password(database: Database) -> Secret | None:
     """The password that goes with `database.dsn`. Raises `SettingsError` for an unreadable file."""
     if isinstance(database, WriteDatabase):
         return write_database_password(database.password_file)
+    if isinstance(database, AdminDatabase):
+        return admin_database_password(database.password_file)
     find = auth_database_password if isinstance(database, AuthDatabase) else database_password
     return find(database.password_file)
 
@@ -111,6 +124,16 @@ WRITING_SETTINGS = {"synchronous_commit": "off", "jit": "off"}
 async def connect_to_write(database: Database) -> Connection:
     """Connect to a `write_database`. Raises `ConnectError`, `SettingsError`."""
     return await connect_to_first(_hosts(database), database, WRITING_SETTINGS)
+
+
+# What is told to be written is written. A statement waits for somebody's lock for so long (ms), and no limit
+# of the role's cuts a long import or list short.
+ADMIN_SETTINGS = {"synchronous_commit": "on", "jit": "off", "statement_timeout": "0", "lock_timeout": "20000"}
+
+
+async def connect_to_administer(database: Database) -> Connection:
+    """Connect to an `admin_database`. Raises `ConnectError`, `SettingsError`."""
+    return await connect_to_first(_hosts(database), database, ADMIN_SETTINGS)
 
 
 # For reading a whole view: no time limit, but a locked one must not keep the others waiting; room to sort a
