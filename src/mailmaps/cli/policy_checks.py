@@ -6,25 +6,21 @@ nothing anywhere says so.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from mailmaps.cli.main_cf import LOOPBACK, listens
 from mailmaps.cli.restrictions import BY_MAP, COUNTING, LISTS, Asked, Smtpd, asked, logs_in, words_of
 from mailmaps.config import Settings, SettingsError
 from mailmaps.config.policy import Limits
 from mailmaps.database import policy_checks
 from mailmaps.database.connect import BREAKS, ConnectError, connect_to_write, write_database
+from mailmaps.database.rights import excess_findings
 from mailmaps.findings import Finding, Level
 
 # Ports that look like ours, when a check_policy_service names one (mailmaps.toml has 17011 to 17032).
 NEAR = range(17000, 17100)
 USUAL = "127.0.0.1:17018"
-
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
-
-# Seconds for a connection on this machine.
-CONNECT_LIMIT = 1.0
 
 
 async def writing_findings(settings: Settings) -> list[Finding]:
@@ -37,7 +33,10 @@ async def writing_findings(settings: Settings) -> list[Finding]:
         remedy = "is it up, and are write_dsn and its password right?"
         return [Finding(Level.ERROR, "database.write_dsn", str(error), remedy)]
     try:
-        return await policy_checks.policy_findings(connection)
+        findings = await policy_checks.policy_findings(connection)
+        return findings + await excess_findings(
+            connection, "database.write_dsn", needs=[policy_checks.SUBJECT]
+        )
     finally:
         with suppress(*BREAKS):  # it is of no use any more either way
             await connection.close(timeout=settings.database.connect_timeout)
@@ -130,7 +129,7 @@ def _nobody_listens(smtpd: Smtpd, others: list[Asked], settings: Settings) -> It
     for one in others:
         host, _, port = one.endpoint.removeprefix("inet:").rpartition(":")
         near = one.endpoint.startswith("inet:") and port.isdecimal() and int(port) in NEAR
-        if near and host in LOOPBACK and not _listens(host.strip("[]"), int(port)):
+        if near and host in LOOPBACK and not listens(host.strip("[]"), int(port)):
             ours = settings.policy.inet or f'nowhere (policy.inet is "", and would be "{USUAL}")'
             yield Finding(
                 Level.WARNING,
@@ -138,14 +137,6 @@ def _nobody_listens(smtpd: Smtpd, others: list[Asked], settings: Settings) -> It
                 f"{one.parameter} asks {one.endpoint}, where nobody listens; mailmaps does at {ours}",
                 f"check_policy_service inet:{settings.policy.inet or USUAL}",
             )
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=CONNECT_LIMIT).close()
-    except OSError:
-        return False
-    return True
 
 
 def _not_limited(

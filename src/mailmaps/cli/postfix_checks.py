@@ -7,50 +7,30 @@ not know yet, and then mail that was accepted bounces.
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from mailmaps import postconf
+from mailmaps.cli import main_cf
+from mailmaps.cli.main_cf import Endpoints, Reader
 from mailmaps.cli.postfix import FILE_TYPES, OF_VIRTUAL, READERS
-from mailmaps.cli.restrictions import Smtpd
+from mailmaps.cli.socket_checks import may
 from mailmaps.config import Settings
 from mailmaps.filemaps.folder import is_followed
 from mailmaps.filemaps.targets import QUEUED, listable, targets
 from mailmaps.findings import Finding, Level
-from mailmaps.postconf import Override
-
-_PROGRAMS = ("virtual", "cleanup", "smtpd")
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """A service of master.cf, with the parameters that are in force for it."""
-
-    service: str
-    program: str
-    values: dict[str, str]
-
-
-def smtpds(config_dir: Path) -> list[Smtpd]:
-    """Every smtpd(8) with what is in force for it. Raises `PostconfError`."""
-    return [
-        Smtpd(reader.service.removeprefix("master.cf "), reader.values)
-        for reader in _readers(config_dir)
-        if reader.program == "smtpd"
-    ]
-
-
-def table_findings(settings: Settings, config_dir: Path) -> list[Finding]:
+def table_findings(
+    settings: Settings, config_dir: Path, found_readers: list[Reader] | None = None
+) -> list[Finding]:
     """What does not fit in main.cf and master.cf. Raises `PostconfError`."""
-    readers = _readers(config_dir)
+    readers = main_cf.readers(config_dir) if found_readers is None else found_readers
     files = _Files(settings.filemaps.directory)
-    endpoints = _Endpoints(settings)
+    endpoints = Endpoints(settings)
     findings: list[Finding] = []
     if settings.delivery == "virtual":
         for reader in readers:
@@ -82,24 +62,6 @@ def _unfollowed(folder: Path) -> list[Finding]:
     return [Finding(Level.WARNING, str(folder), "nobody keeps the files current at this moment", remedy)]
 
 
-def _readers(config_dir: Path) -> list[_Reader]:
-    """The services whose tables matter, each with its own view of all parameters."""
-    local: dict[str, list[Override]] = {}
-    for one in postconf.all_overrides(config_dir):
-        local.setdefault(one.service, []).append(one)
-    common = postconf.parameters(config_dir, all_of_them=True, expanded=True)
-    readers = []
-    for service in postconf.services(config_dir).values():
-        if service.program not in _PROGRAMS:
-            continue
-        own = local.get(service.name)
-        values = (
-            postconf.parameters(config_dir, all_of_them=True, expanded=True, local=own) if own else common
-        )
-        readers.append(_Reader(f"master.cf {service.name}", service.program, values))
-    return readers
-
-
 class _Files:
     """The files of `mailmaps filemaps` that a value of main.cf names."""
 
@@ -121,38 +83,9 @@ class _Files:
         }
 
 
-class _Endpoints:
-    """The network tables that a value of main.cf names."""
-
-    _PATTERN = re.compile(r"(?<![^\s,{:])(?:tcp|socketmap):[^\s,{}]+")
-
-    def __init__(self, settings: Settings) -> None:
-        self._tcp = {f"tcp:{inet}" for inet in settings.inet_endpoints().values()}
-        self._inet = settings.socketmap.inet
-        self._unix = settings.socketmap.unix
-
-    @classmethod
-    def any_in(cls, value: str) -> list[str]:
-        """Whoever's they are."""
-        return cls._PATTERN.findall(value)
-
-    def ours_in(self, value: str) -> list[str]:
-        """Those of this mailmaps. A chrooted Postfix leaves out where a socket's path begins."""
-        return [table for table in self.any_in(value) if self._is_ours(table)]
-
-    def _is_ours(self, table: str) -> bool:
-        if table.startswith("tcp:"):
-            return table in self._tcp
-        family, _, where = table.removeprefix("socketmap:").partition(":")
-        where = where.rpartition(":")[0]
-        if family == "inet":
-            return where == self._inet
-        return bool(where) and f"/{self._unix}".endswith(f"/{where.lstrip('/')}")
-
-
-def _refused(reader: _Reader, settings: Settings) -> Iterator[Finding]:
+def _refused(reader: Reader, settings: Settings) -> Iterator[Finding]:
     for parameter in OF_VIRTUAL:
-        if tables := _Endpoints.any_in(reader.values.get(parameter, "")):
+        if tables := Endpoints.any_in(reader.values.get(parameter, "")):
             yield Finding(
                 Level.ERROR,
                 reader.service,
@@ -161,7 +94,7 @@ def _refused(reader: _Reader, settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _apart(reader: _Reader, files: _Files) -> Iterator[Finding]:
+def _apart(reader: Reader, files: _Files) -> Iterator[Finding]:
     """One owner for all mailboxes (`static:`) does not change, so it goes with everything."""
     said = {name: value for name in OF_VIRTUAL if not _is_static(value := reader.values.get(name, ""))}
     ours = [name for name, value in said.items() if files.named_in(value)]
@@ -180,7 +113,7 @@ def _is_static(value: str) -> bool:
     return value.startswith("static:") and len(value.split()) == 1
 
 
-def _limit(reader: _Reader) -> Iterator[Finding]:
+def _limit(reader: Reader) -> Iterator[Finding]:
     words = [reader.values.get(name, "") for name in ("virtual_mailbox_limit", "message_size_limit")]
     if not all(word.isdecimal() for word in words):
         return  # not a number: Postfix's own matter
@@ -196,21 +129,21 @@ def _limit(reader: _Reader) -> Iterator[Finding]:
 
 
 def _mixed(
-    readers: list[_Reader], files: _Files, endpoints: _Endpoints, settings: Settings
+    readers: list[Reader], files: _Files, endpoints: Endpoints, settings: Settings
 ) -> Iterator[Finding]:
     """Services that ask the daemon for what a later one reads in a file, or the other way round."""
 
-    def by_file(program: str, parameter: str) -> list[_Reader]:
+    def by_file(program: str, parameter: str) -> list[Reader]:
         return [r for r in readers if r.program == program and files.named_in(r.values.get(parameter, ""))]
 
-    def asked(reader: _Reader, parameter: str) -> Iterator[str]:
+    def asked(reader: Reader, parameter: str) -> Iterator[str]:
         return iter(endpoints.ours_in(reader.values.get(parameter, ""))[:1])
 
     if settings.delivery == "virtual" and by_file("virtual", "virtual_mailbox_maps"):
         found = [
             (reader, parameter, table, "virtual(8) finds its mailboxes")
             for reader in readers
-            for parameter in _ASKED_BEFORE_VIRTUAL[reader.program]
+            for parameter in _ASKED_BEFORE_VIRTUAL.get(reader.program, ())
             for table in asked(reader, parameter)
         ]
     else:
@@ -238,7 +171,7 @@ _ASKED_BEFORE_VIRTUAL = {
 }
 
 
-def _not_queued(readers: list[_Reader], files: _Files, settings: Settings) -> Iterator[Finding]:
+def _not_queued(readers: list[Reader], files: _Files, settings: Settings) -> Iterator[Finding]:
     for queued in READERS:
         if queued.program == "virtual" and settings.delivery != "virtual":
             continue
@@ -305,7 +238,7 @@ def _abandoned(named: dict[str, tuple[str, Path]], settings: Settings) -> Iterat
             )
 
 
-def _unreadable(readers: list[_Reader], files: _Files) -> Iterator[Finding]:
+def _unreadable(readers: list[Reader], files: _Files) -> Iterator[Finding]:
     """virtual(8) opens its tables as mail_owner, not as root as the others do (virtual.c, post_init)."""
     for reader in readers:
         if reader.program != "virtual":
@@ -315,8 +248,8 @@ def _unreadable(readers: list[_Reader], files: _Files) -> Iterator[Finding]:
             " ".join(reader.values.get(name, "") for name in OF_VIRTUAL)
         ).items():
             with suppress(OSError, KeyError):  # what is missing is named already
-                folder = _may(owner, path.parent.stat(), stat.S_IXOTH)
-                if folder and _may(owner, path.stat(), stat.S_IROTH):
+                folder = may(owner, path.parent.stat(), stat.S_IXOTH)
+                if folder and may(owner, path.stat(), stat.S_IROTH):
                     continue
                 yield Finding(
                     Level.ERROR,
@@ -324,13 +257,3 @@ def _unreadable(readers: list[_Reader], files: _Files) -> Iterator[Finding]:
                     f"{word} cannot be read by {owner}, as whom virtual(8) opens it: mail is deferred",
                     "filemaps.mode and filemaps.group" if folder else f"chmod 755 {path.parent}",
                 )
-
-
-def _may(user: str, status: os.stat_result, permission: int) -> bool:
-    """Whether somebody has a permission (that of others, S_IROTH say) by owner, own group or others."""
-    account = pwd.getpwnam(user)
-    if status.st_uid == account.pw_uid:
-        return bool(status.st_mode & permission << 6)
-    if status.st_gid in os.getgrouplist(user, account.pw_gid):
-        return bool(status.st_mode & permission << 3)
-    return bool(status.st_mode & permission)

@@ -13,10 +13,8 @@ import asyncpg
 from mailmaps.config.settings import Settings
 from mailmaps.database.connect import reason
 from mailmaps.database.sql_files import migrations
-from mailmaps.database.views import quote_name
 from mailmaps.database.watching import Watch, read_relations, read_watches
 from mailmaps.findings import Finding, Level
-from mailmaps.maps.address import fold, is_external
 from mailmaps.maps.sources import view_of
 from mailmaps.policy.ownership import LETTERS
 
@@ -24,22 +22,12 @@ if TYPE_CHECKING:
     from mailmaps.database.connect import Connection
 
 UPGRADE = "mailmaps schema upgrade, with a --dsn of the tables' owner"
-# Keys looked at in each view: enough to see a habit, cheap at any size.
+# Logins looked at in a view: enough to see a habit, cheap at any size.
 SAMPLE = 1000
 # Lines for one kind of doubt; the rest is counted.
 LISTED = 20
 # Milliseconds. `doubtful_rows` reads every address, about a second for 200,000.
 PATIENCE = 120_000
-# Tables whose keys are addresses, in external form or @domain.
-_ADDRESS_TABLES = {
-    "virtual_alias_maps",
-    "virtual_mailbox_maps",
-    "virtual_uid_maps",
-    "virtual_gid_maps",
-    "smtpd_sender_login_maps",
-    "sender_rights",
-    "relay_recipient_maps",
-}
 _HASHES = "public.user_accounts"
 # What the how-to's own uids.cf and gids.cf and other programs may still want to read.
 _HARMLESS = "username, uid, gid, email, mailbox, quota, active"
@@ -53,7 +41,7 @@ async def schema_findings(connection: Connection, settings: Settings) -> list[Fi
         findings += await _watch_findings(connection, settings)
         if any("builtin" in table.sources for table in settings.tables.values()):
             findings += await _builtin_findings(connection, settings)
-        return findings + await _hash_findings(connection)
+        return findings + await _hash_findings(connection, apart=bool(settings.database.auth_dsn))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         return [Finding(Level.ERROR, "schema", reason(error))]
 
@@ -131,12 +119,12 @@ async def _contract_findings(connection: Connection, settings: Settings) -> list
     for table, values in settings.tables.items():
         for source in values.sources:
             if source.startswith("view:"):
-                findings += await _view_findings(connection, table, view_of(table, source))
+                findings += await _view_findings(connection, view_of(table, source))
     return findings
 
 
-async def _view_findings(connection: Connection, table: str, view: str) -> list[Finding]:
-    """Whether a view keeps the contract of docs/schema.md; one that is missing is named elsewhere."""
+async def _view_findings(connection: Connection, view: str) -> list[Finding]:
+    """Whether a view's columns are those of docs/schema.md; one that is missing is named elsewhere."""
     schema, _, name = view.partition(".")
     rows = await connection.fetch(
         """SELECT a.attname, a.atttypid::regtype::text AS type
@@ -147,32 +135,11 @@ async def _view_findings(connection: Connection, table: str, view: str) -> list[
         name,
     )
     types = {row["attname"]: row["type"] for row in rows}
-    findings = [
+    return [
         Finding(Level.ERROR, view, f"its column {column} is of type {kind}, it must be text")
         for column, kind in types.items()
         if kind != "text"
     ]
-    if findings or len(types) < 2:  # a column is missing
-        return findings
-    try:
-        sample = await connection.fetch(f"SELECT key FROM {quote_name(view)} LIMIT {SAMPLE}")  # noqa: S608  # quoted
-    except asyncpg.InsufficientPrivilegeError:
-        return []
-    return _key_findings(table, view, [row["key"] for row in sample])
-
-
-def _key_findings(table: str, view: str, keys: list[str | None]) -> list[Finding]:
-    present = [key for key in keys if key is not None]
-    findings = []
-    if unfolded := [key for key in present if fold(key) != key]:
-        text = f'its key "{unfolded[0]}" is not case-folded, so no lookup reaches it'
-        findings.append(Finding(Level.ERROR, view, text, "select mailmaps.fold(...) or lower(...) AS key"))
-    if table in _ADDRESS_TABLES:
-        strange = [key for key in present if not key.startswith("@") and not is_external(key)]
-        if strange:
-            text = f'its key "{strange[0]}" is not in external form, so no lookup reaches it'
-            findings.append(Finding(Level.WARNING, view, text))
-    return findings
 
 
 async def _watch_findings(connection: Connection, settings: Settings) -> list[Finding]:
@@ -201,8 +168,11 @@ def _watch_finding(subject: str, watch: Watch) -> Finding | None:
     return Finding(Level.WARNING, subject, text, remedy)
 
 
-async def _hash_findings(connection: Connection) -> list[Finding]:
-    """Who of mailreader and the role we ask as can read password hashes."""
+async def _hash_findings(connection: Connection, *, apart: bool) -> list[Finding]:
+    """Who of mailreader and the role we ask as can read password hashes.
+
+    An error where logins have a role of their own (`apart`); without it somebody may still need them so.
+    """
     rows = await connection.fetch(
         """SELECT r.rolname, quote_ident(r.rolname) AS quoted, r.rolsuper OR c.relowner = r.oid AS mighty
            FROM pg_roles r
@@ -213,11 +183,12 @@ async def _hash_findings(connection: Connection) -> list[Finding]:
              AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')
            ORDER BY r.rolname"""
     )
-    return [_hash_finding(row["rolname"], row["quoted"], mighty=row["mighty"]) for row in rows]
+    level = Level.ERROR if apart else Level.WARNING
+    return [_hash_finding(level, row["rolname"], row["quoted"], mighty=row["mighty"]) for row in rows]
 
 
-def _hash_finding(role: str, quoted: str, *, mighty: bool) -> Finding:
+def _hash_finding(level: Level, role: str, quoted: str, *, mighty: bool) -> Finding:
     revoke = f"REVOKE SELECT ON {_HASHES} FROM {quoted}, PUBLIC"  # noqa: S608  # for a person to run
     grant = f"GRANT SELECT ({_HARMLESS}) ON {_HASHES} TO {quoted}"
     remedy = "let the daemon ask as mailreader (docs/schema.md)" if mighty else f"{revoke}; {grant}"
-    return Finding(Level.WARNING, _HASHES, f"the role {role} can read the password hashes", remedy)
+    return Finding(level, _HASHES, f"the role {role} can read the password hashes", remedy)

@@ -18,6 +18,8 @@ from mailmaps.config.settings import Settings
 from mailmaps.database.connect import ConnectError, auth_database, connect, reason
 from mailmaps.database.inspect import SAMPLE, UPGRADE
 from mailmaps.database.logins import needed_columns
+from mailmaps.database.plans import scan_findings, scans_of_view
+from mailmaps.database.rights import excess_findings
 from mailmaps.database.views import quote_name
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.address import fold
@@ -66,7 +68,10 @@ async def login_findings(settings: Settings) -> list[Finding]:
         remedy = "is it up, and are dsn and password right? (docs/schema.md, Roles)"
         return [Finding(Level.ERROR, subject, str(error), remedy)]
     try:
-        return [*_pam_findings(settings), await _source_finding(connection, settings)]
+        asked = await _source_finding(connection, settings)
+        scans = await _scan_findings(connection, settings) if asked.level is Level.OK else []
+        excess = await excess_findings(connection, subject) if settings.database.auth_dsn else []
+        return [*_pam_findings(settings), asked, *scans, *excess]
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         return [Finding(Level.ERROR, "auth.source", reason(error))]
     finally:
@@ -83,6 +88,13 @@ def _pam_findings(settings: Settings) -> list[Finding]:
         remedy = "PAM would ask its service `other`, and the daemon does not start"
         return [Finding(Level.ERROR, "auth.pam_service", str(error).partition(": ")[2], remedy)]
     return [Finding(Level.OK, "auth.pam_service", "PAM has it")]
+
+
+async def _scan_findings(connection: Connection, settings: Settings) -> list[Finding]:
+    view = quote_name(view_of("logins", settings.auth.source))
+    question = f"SELECT * FROM {view} WHERE login = ANY($1::text[])"  # noqa: S608  # quoted
+    scans = await scans_of_view(connection, question)
+    return scan_findings([(f"auth.source {settings.auth.source}", scan) for scan in scans])
 
 
 async def _source_finding(connection: Connection, settings: Settings) -> Finding:
@@ -146,7 +158,7 @@ async def _spelling_findings(connection: Connection, settings: Settings) -> list
 
 
 async def _hash_findings(connection: Connection, settings: Settings) -> list[Finding]:
-    """Lookups need no hash where logins have a role of their own."""
+    """Lookups need no hash where logins have a role of their own: the settings say so, and it is not so."""
     if not settings.database.auth_dsn:
         return []
     view = view_of("logins", settings.auth.source)
@@ -155,4 +167,4 @@ async def _hash_findings(connection: Connection, settings: Settings) -> list[Fin
         return []
     text = f"the role {role}, which only looks up tables, can read the password hashes"
     remedy = f"REVOKE SELECT ON {quote_name(view)} FROM {role}, PUBLIC"  # noqa: S608  # for a person to run
-    return [Finding(Level.WARNING, view, text, remedy)]
+    return [Finding(Level.ERROR, view, text, remedy)]
