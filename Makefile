@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAILMAPS := $(BIN)/mailmaps
 
-.PHONY: demo test check test-packages clean differential test-debian13 bench bench-quick bench-picture chaos outages
+.PHONY: demo test check install test-packages clean differential test-debian13 test-install bench bench-quick bench-picture chaos outages
 
 demo: $(VENV)/.demo
 	@exec $(MAILMAPS) demo
@@ -37,6 +37,14 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
 	@touch $@
 
+# The program in /opt/mailmaps, units, manual pages; starts nothing (systemd/README.md). `make install DESTDIR=/tmp/x`
+# stages it below a folder. Again for an upgrade.
+DESTDIR ?=
+PREFIX ?= /opt/mailmaps
+
+install:
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PYTHON='$(PYTHON)' sh packaging/install.sh
+
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache
 
@@ -51,6 +59,11 @@ differential: $(VENV)/.dev
 # That with Debian 13's Postfix, in a tree of its own in .debian13 (as root; wants debootstrap).
 test-debian13: $(VENV)/.dev
 	sh tests/debian13.sh $(BIN)/python $(DIFFERENTIAL)
+
+# From nothing to delivered mail in a bare Debian 12 of its own, .installed (as root; wants debootstrap; two
+# minutes, three the first time). `make test-install ARGS="setup mail"` stops after these steps.
+test-install: $(VENV)/.dev
+	sh tests/installed.sh $(BIN)/python $(ARGS)
 
 # The benchmarks (as root, with Debian's Postfix): a table, and benchmarks/RESULTS.md; about an hour.
 # `make bench ARGS="--only one"` measures one row, `make bench-quick` tries all of them in two minutes.

@@ -239,17 +239,24 @@ def _places(settings: Settings) -> list[str]:
     ]
 
 
-def _master_cf(settings: Settings, map_type: str) -> list[str]:
-    """The entries of master.cf that need an option, as comments."""
+def queued_options(settings: Settings, map_type: str) -> list[tuple[Reader, str]]:
+    """The `parameter=value` of master.cf for readers of a table's second file; none for network tables."""
+    if map_type not in FILE_TYPES:
+        return []
     entries = [one for one in READERS if one.program != "virtual" or settings.delivery == "virtual"]
     files = {target.file for target in targets(listable(settings))}
-    options = [
+    return [
         (one, f"{one.parameter}={_map(settings, map_type, name)}{QUEUED}")
         for one in entries
         for name in settings.tables
         if settings.tables[name].parameter == one.parameter and f"{name}{QUEUED}" in files
         if in_a_file(settings, name)
     ]
+
+
+def _master_cf(settings: Settings, map_type: str) -> list[str]:
+    """The entries of master.cf that need an option, as comments."""
+    options = queued_options(settings, map_type)
     if not options:
         return []
     return [
