@@ -15,7 +15,7 @@ import pytest
 from mailmaps.cli.check import postfix_findings
 from mailmaps.cli.postfix_checks import table_findings
 from mailmaps.config import Settings, parse
-from mailmaps.filemaps.folder import following, is_followed
+from mailmaps.filemaps.folder import following, is_followed, note_withheld
 from mailmaps.findings import Finding, Level
 
 EXAMPLES = Path(__file__).parent.parent.parent / "postfix"
@@ -294,4 +294,12 @@ def test_files_that_nobody_keeps_current(site: Site, monkeypatch: pytest.MonkeyP
     [(level, _, text)] = site.told()
     assert (level, text) == (Level.WARNING, "nobody keeps the files current at this moment")
     with following(site.files):
+        assert [level for level, _, _ in site.told()] == [Level.OK]
+        note_withheld(site.files, ["virtual_alias_maps: all of its 7 keys would go"])
+        [(level, _, text)] = site.told()
+        assert (level, text) == (
+            Level.ERROR,
+            "virtual_alias_maps: all of its 7 keys would go, and do not",
+        )
+        note_withheld(site.files, [])
         assert [level for level, _, _ in site.told()] == [Level.OK]

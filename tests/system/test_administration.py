@@ -42,12 +42,15 @@ class Commands:
         self.config = config
 
     async def __call__(self, *line: str) -> str:
-        words = [sys.executable, "-m", "mailmaps", *line[:2], "--config", str(self.config), *line[2:]]
-        done = await asyncio.to_thread(
-            subprocess.run, words, capture_output=True, text=True, timeout=120, check=False, input="secret\n"
-        )
+        done = await self.done(*line)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    async def done(self, *line: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "mailmaps", *line[:2], "--config", str(self.config), *line[2:]]
+        return await asyncio.to_thread(
+            subprocess.run, words, capture_output=True, text=True, timeout=120, check=False, input="secret\n"
+        )
 
 
 async def code(postfix: PrivatePostfix, recipient: str) -> int:
@@ -103,3 +106,22 @@ async def test_a_domains_life(database: Database, mail: Path) -> None:
             assert await code(postfix, "eva@ex.test") == 550
             assert len(list((mail / "ex.test/eva/new").iterdir())) == 3
             assert "status=bounced" not in postfix.log()
+
+
+async def test_removing_the_only_domain_is_withheld_until_forced(database: Database) -> None:
+    with FileMaps(database.reader_dsn) as maps:
+        text = maps.config.read_text()
+        maps.config.write_text(
+            text.replace("[database]\n", f'[database]\nadmin_dsn = "{database.admin_dsn}"\n')
+        )
+        mailmaps = Commands(maps.config)
+        await mailmaps("domain", "add", "ex.test")
+        await mailmaps("account", "add", "jan", "jan@ex.test", "--password-stdin")
+        maps.start()
+        remove = ("domain", "remove", "ex.test", "--with-accounts", "--yes")
+        refused = await mailmaps.done(*remove)
+        assert refused.returncode == 1, refused.stdout
+        assert "keys would go; --force does it all the same; nothing was changed" in refused.stderr
+        assert "ex.test" in await mailmaps("domain", "list")
+        await mailmaps(*remove, "--force")
+        assert await mailmaps("domain", "list", "--json") == ""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mailmaps.config.settings import Settings
 from mailmaps.filemaps.fileset import FileSet
-from mailmaps.filemaps.folder import AlreadyFollowed, FolderError, ask_to_force, following
+from mailmaps.filemaps.folder import AlreadyFollowed, FolderError, ask_to_force, following, withheld
 from mailmaps.filemaps.once import Failed, bring_up
 from mailmaps.filemaps.postmap import SBIN
 from mailmaps.filemaps.targets import FileTable, listable, targets
@@ -97,12 +97,18 @@ class Files:
         deadline = loop.time() + FOLLOW_LIMIT
         for probe in self._of_files(probes):
             while await asyncio.to_thread(self._has, probe) is not probe.there:
+                if not (probe.there or force) and (why := self._withheld(probe.table)):
+                    raise FilesTrouble(f"{why}; --force does it all the same")
                 if loop.time() > deadline:
                     raise FilesTrouble(
                         f"{self._folder}: `mailmaps filemaps --follow` has not followed within "
                         f"{FOLLOW_LIMIT:g} s ({probe.key} in {probe.table}); see its log"
                     )
                 await asyncio.sleep(PAUSE)
+
+    def _withheld(self, table: str) -> str:
+        """Why the process that follows takes nothing out of a table's file, if so."""
+        return next((why for why in withheld(self._folder) if why.startswith(f"{table}:")), "")
 
     def _has(self, probe: Probe) -> bool:
         file = self._folder / next(one.file for one in self._tables if one.name == probe.table)

@@ -19,7 +19,7 @@ from mailmaps.cli.main_cf import Endpoints, Reader
 from mailmaps.cli.postfix import FILE_TYPES, OF_VIRTUAL, READERS
 from mailmaps.cli.socket_checks import may
 from mailmaps.config import Settings
-from mailmaps.filemaps.folder import is_followed
+from mailmaps.filemaps.folder import is_followed, withheld
 from mailmaps.filemaps.targets import QUEUED, listable, targets
 from mailmaps.findings import Finding, Level
 
@@ -55,7 +55,12 @@ def _unfollowed(folder: Path) -> list[Finding]:
     """Files that nobody keeps current say what was once."""
     try:
         if is_followed(folder):
-            return []
+            return [
+                Finding(
+                    Level.ERROR, str(folder), f"{why}, and do not", "mailmaps filemaps --force, if it shall"
+                )
+                for why in withheld(folder)
+            ]
     except OSError:
         pass  # nobody ever has, or it is not for us to see
     remedy = "start mailmaps-filemaps.service, or have cron run `mailmaps filemaps`"

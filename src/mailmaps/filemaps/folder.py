@@ -7,7 +7,7 @@ import grp
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mailmaps.filemaps.lmdb_file import Access
 LIMIT = 120.0
 
 FORCE = ".force"
+WITHHELD = ".withheld"
 
 
 class FolderError(Exception):
@@ -119,6 +120,23 @@ def is_forced(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def note_withheld(path: Path, reasons: Iterable[str]) -> None:
+    """Write down what is not removed before somebody forces it, for `withheld`. Raises OSError."""
+    lines = [f"{reason}\n" for reason in sorted(reasons)]
+    if lines:
+        (path / WITHHELD).write_text("".join(lines))
+    else:
+        (path / WITHHELD).unlink(missing_ok=True)
+
+
+def withheld(path: Path) -> list[str]:
+    """What the process that follows does not remove: "TABLE: why". Raises OSError."""
+    try:
+        return (path / WITHHELD).read_text().splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def is_followed(path: Path) -> bool:

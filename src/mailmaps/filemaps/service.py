@@ -37,7 +37,7 @@ from mailmaps.database.connect import (
 )
 from mailmaps.database.watching import Watch, read_watches
 from mailmaps.filemaps.fileset import FileSet, Missing, Report
-from mailmaps.filemaps.folder import FolderError, is_forced
+from mailmaps.filemaps.folder import FolderError, is_forced, note_withheld
 from mailmaps.filemaps.postmap import PostmapError
 from mailmaps.filemaps.reading import ClosedRows, read_all, read_closed, snapshot, staged
 from mailmaps.filemaps.targets import FileTable
@@ -110,6 +110,7 @@ class Service:
         self._may_at = 0.0  # not before is everything read again, unless somebody forces it
         self._watches: dict[str, Watch] = {}
         self._withheld: set[str] = set()  # what has been said of it since everything was read
+        self._noted: set[str] | None = None  # what of it is written down; None: perhaps something else
 
     async def run(self) -> None:
         """Follow. Ends only by cancellation; what is under way on the files is finished then."""
@@ -341,6 +342,16 @@ class Service:
             if excess not in self._withheld:
                 log.error("nothing is removed before mailmaps filemaps --force", reason=excess)
         self._withheld.update(report.withheld)
+        if self._withheld != self._noted:
+            self._note()
+
+    def _note(self) -> None:
+        """For commands that wait for us, and for `mailmaps check`."""
+        try:
+            note_withheld(self._files.folder, self._withheld)
+            self._noted = set(self._withheld)
+        except OSError as error:
+            log.warning("what is withheld cannot be written down", path=error.filename, reason=error.strerror)
 
     def _tell_news(self) -> None:
         """Log what is named now and was not before."""
