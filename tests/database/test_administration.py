@@ -155,6 +155,21 @@ async def test_a_catch_all_that_gets_the_mail_is_named(site: Domain) -> None:
     assert any("catch-all @ex.org: eva" in note for note in change.notes)
 
 
+async def test_no_forward_leads_back_to_itself(site: Domain) -> None:
+    await site.domain()
+    await site.account("jan", "jan@ex.org")
+    await site.forward("c@ex.org", "d@ex.org", "jan@ex.org")
+    await site.forward("d@ex.org", "e@ex.org", "jan@ex.org")
+    before = await site.picture()
+    said = await raises(Refusal, site.forward("E@ex.org", "jan@ex.org", "C@ex.org"))
+    assert "e@ex.org -> c@ex.org -> d@ex.org -> e@ex.org" in said
+    assert await site.picture() == before
+    await site.forward("jan@ex.org", "c@else.example")  # beside the mailbox
+    assert "jan@ex.org -> c@ex.org -> jan@ex.org" in await raises(
+        Refusal, site.forward("jan@ex.org", "c@ex.org")
+    )
+
+
 async def test_forwards(site: Domain) -> None:
     await site.domain()
     await site.account("jan", "jan@ex.org")

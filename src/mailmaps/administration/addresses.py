@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailmaps.administration import names
 from mailmaps.administration.accounts import may_have, there
+from mailmaps.administration.circle import circle
 from mailmaps.administration.files import Probe
 from mailmaps.administration.step import Change, Prepare
 from mailmaps.database.administration import CannotWrite
@@ -173,6 +174,7 @@ def add_forward(typed: str, targets: Sequence[str]) -> Prepare:
         change = Change({"address": address.value}, notes=_notes([address, *to]))
         for one in to:
             await _add_target(work, change, address.value, one.value)
+        await _no_circle(work, address.value)
         for holder in await holders(work, address.value):
             if holder.kind == "disabled address":
                 change.notes.append(f"{holder}")
@@ -200,6 +202,11 @@ async def _add_target(work: Work, change: Change, address: str, target: str) -> 
         change.notes.append(f"nobody gets mail for {target}, so this target does not count")
         return
     change.probes.append(Probe("virtual_alias_maps", address))
+
+
+async def _no_circle(work: Work, address: str) -> None:
+    if way := await circle(work, address):
+        raise CannotWrite(f"a circle, which no mail gets out of: {' -> '.join(way)}")
 
 
 def show_forward(typed: str) -> Prepare:
@@ -250,6 +257,8 @@ def _move(typed: str, targets: Sequence[str], source: str, goal: str | None, wor
             if goal is not None:
                 await work.insert(goal, address=spelt.value, target=target)
             change.said.append(f"{word} {spelt.value} to {target}")
+        if word == "enabled":
+            await _no_circle(work, spelt.value)
         if not await _targets(work, "mailmaps.forwards", spelt.value):
             await _forward_gone(work, change, spelt.value)
         return change
