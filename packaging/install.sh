@@ -26,6 +26,12 @@ case $DESTDIR in '' | /?*) ;; *) fail "DESTDIR is not an absolute path: $DESTDIR
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$PYTHON is older than Python 3.11"
 "$PYTHON" -c 'import ensurepip' 2>/dev/null || fail "$PYTHON cannot make virtual environments: apt-get install python3-venv"
 
+# Without slashes at the end and doubled ones, as the programs below write paths into files.
+plain() { printf '%s' "$1" | sed -e 's,//*,/,g' -e 's,/$,,'; }
+DESTDIR=$(plain "$DESTDIR")
+PREFIX=$(plain "$PREFIX")
+case $DESTDIR$PREFIX/ in */./* | */../*) fail "DESTDIR and PREFIX must not have . or .. in them" ;; esac
+
 final=$DESTDIR$PREFIX
 stage=$final.new
 if [ -e "$final" ] && [ ! -e "$final/pyvenv.cfg" ]; then
@@ -57,12 +63,16 @@ generate() {
 
 # Scripts and compiled files then name the place that they will have.
 relocate() {
+    rm -f "$stage"/bin/[Aa]ctivate*
     grep -lI --fixed-strings "$stage" "$stage"/bin/* "$stage/pyvenv.cfg" | while read -r file; do
         [ -L "$file" ] || sed -i "s|$stage|$PREFIX|g" "$file"
     done
     # A library may have a file for another Python that does not compile: that is no reason to fail.
     (cd "$stage" && bin/python -m compileall -q -f -s "$stage" -p "$PREFIX" . >/dev/null) || true
     "$stage/bin/python" -m mailmaps --version >/dev/null
+    if grep -rqI --fixed-strings "${stage##*/}" "$stage/bin" "$stage/pyvenv.cfg"; then
+        fail "scripts in $stage/bin still name $stage"
+    fi
 }
 
 put() { install -D -m "$1" "$2" "$DESTDIR$3"; }

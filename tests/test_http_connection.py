@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from mailmaps import http_connection
-from mailmaps.http_connection import LONGEST_REQUEST, HttpConnection, Page
+from mailmaps.http_connection import LONGEST_REQUEST, HttpConnection, Page, Pages
 
 LIMIT = 30.0
 
@@ -29,12 +30,14 @@ Made = list[HttpConnection]
 
 
 @asynccontextmanager
-async def serving(made: Made | None = None) -> AsyncIterator[int]:
-    gone: Made = []
+async def serving(
+    made: Made | None = None, gone: Made | None = None, using: Pages = pages
+) -> AsyncIterator[int]:
+    gone = [] if gone is None else gone
     connections: Made = [] if made is None else made
 
     def connection() -> HttpConnection:
-        connections.append(HttpConnection(pages, gone.append))
+        connections.append(HttpConnection(using, gone.append))
         return connections[-1]
 
     server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
@@ -130,6 +133,31 @@ async def test_whoever_says_nothing_more_is_closed(begun: bytes, monkeypatch: py
         except ConnectionError:
             text = b""
         assert text.count(b"HTTP/1.1 200") <= begun.count(b"\r\n\r\n")
+
+
+async def test_a_client_that_does_not_read_is_not_answered_on_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that pipelines could else fill our memory; it is closed like one that says nothing."""
+    answered = 0
+
+    async def large(path: str, accept: str) -> Page:
+        nonlocal answered
+        answered += 1
+        return Page(b"x" * 1_000_000)
+
+    monkeypatch.setattr(http_connection, "IDLE", 0.5)
+    gone: Made = []
+    async with serving(gone=gone, using=large) as port:
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setblocking(False)
+        sent = 0
+        async with asyncio.timeout(LIMIT):
+            while not gone:
+                with suppress(BlockingIOError, ConnectionError):
+                    sent += sock.send(GET * 1000)
+                await asyncio.sleep(0.005)
+        sock.close()
+    assert answered < 30
+    assert sent < 30_000_000
 
 
 async def test_a_stop_waits_for_the_page_that_was_asked_for() -> None:

@@ -50,6 +50,7 @@ class HttpConnection(asyncio.Protocol):
         self._answering: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_ending = False
+        self._is_writable = self._is_reading = True
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,16 +65,24 @@ class HttpConnection(asyncio.Protocol):
             self._answering.cancel()
         self._closed(self)
 
+    def pause_writing(self) -> None:
+        self._is_writable = False
+        self._read_or_not()
+
+    def resume_writing(self) -> None:
+        self._is_writable = True
+        self._go_on()
+
     def data_received(self, data: bytes) -> None:
         if not self._is_ending:
             self._http.receive_data(data)
-            self._read()
+            self._go_on()
 
     def eof_received(self) -> bool:
         """The client has said all it will and may still read."""
         if not self._is_ending:
             self._http.receive_data(b"")
-            self._read()
+            self._go_on()
         return self._answering is not None
 
     def drain(self) -> None:
@@ -92,10 +101,23 @@ class HttpConnection(asyncio.Protocol):
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(IDLE, self._transport.abort)
 
-    def _read(self) -> None:
-        if self._answering is not None:  # h11 keeps what came after
-            self._transport.pause_reading()
-            return
+    def _go_on(self) -> None:
+        """The next request, when the one before is answered and the answer is taken."""
+        if self._answering is None and self._is_writable and not self._is_ending:
+            self._begin()
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Read, unless there is a request to be answered: h11 keeps what came after it."""
+        wants = self._answering is None and self._is_writable
+        if wants != self._is_reading and not self._transport.is_closing():
+            self._is_reading = wants
+            if wants:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _begin(self) -> None:
         try:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
@@ -129,8 +151,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._http.start_next_cycle()
             self._wait()
-            self._transport.resume_reading()
-            self._read()
+            self._go_on()
 
     def _is_at_end(self) -> bool:
         """Whether the request is over; a body would have to be read before the next one."""

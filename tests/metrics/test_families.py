@@ -103,3 +103,4 @@ def test_openmetrics_for_those_who_ask_for_it() -> None:
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
     assert exposition.page("text/html")[0].startswith("text/plain")
+    assert exposition.page("application/openmetrics-text; version=abc")[0].startswith("text/plain")

@@ -42,5 +42,8 @@ class Exposition:
 
     def page(self, accept: str) -> tuple[str, bytes]:
         """Content-Type and body; `accept` is the client's header, empty for none."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # of "version=abc"
+            encode, content_type = choose_encoder("")
         return content_type, encode(self._registry)
