@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 from tests.conftest import Database
 
 from mailmaps.config import parse
 from mailmaps.database.checks import database_findings
+from mailmaps.database.migrations import Site, upgrade
 from mailmaps.database.rights import excess_findings
 from mailmaps.findings import Finding, Level
 
@@ -72,3 +74,42 @@ async def test_hashes_are_an_error_where_logins_have_a_role_of_their_own(databas
 
     assert await level("") == {Level.WARNING}
     assert await level(f'auth_dsn = "{database.auth_dsn}"\n') == {Level.ERROR}
+
+
+# A trigger that runs as the owner, fired on a table whose column has a cast of our own.
+BORROWED = """
+CREATE TYPE pg_temp.odd AS (number integer);
+CREATE FUNCTION pg_temp.cast_it(pg_temp.odd) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+   DELETE FROM public.user_accounts;
+   RETURN ($1).number;
+END $$;
+CREATE CAST (pg_temp.odd AS integer) WITH FUNCTION pg_temp.cast_it(pg_temp.odd) AS ASSIGNMENT;
+CREATE TEMP TABLE mine (gid pg_temp.odd, domain text);
+CREATE TRIGGER mine AFTER DELETE ON mine REFERENCING OLD TABLE AS old_rows
+   FOR EACH STATEMENT EXECUTE FUNCTION mailmaps.remember_domains();
+INSERT INTO mine VALUES (row(7), 'x');
+DELETE FROM mine;
+"""
+
+
+@pytest.mark.parametrize("role", ["reader_dsn", "auth_dsn", "write_dsn", "admin_dsn"])
+async def test_no_role_can_borrow_the_owners_rights(database: Database, role: str) -> None:
+    dsn = getattr(database, role)
+    async with database.connect(dsn) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(BORROWED)
+        usable = await connection.fetch(
+            """SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+               WHERE n.nspname ~ '^mail' AND p.prosecdef AND has_function_privilege(p.oid, 'EXECUTE')
+                 AND p.prorettype = 'trigger'::regtype"""
+        )
+    assert usable == []
+
+
+async def test_one_that_can_is_named(database: Database) -> None:
+    await database.connection.execute("GRANT EXECUTE ON FUNCTION mailmaps.remember_domains() TO PUBLIC")
+    [only] = await found(database, database.reader_dsn)
+    assert only.level is Level.ERROR
+    await upgrade(database.connection, Site(honour_active=True), print)
+    assert await found(database, database.reader_dsn) == []

@@ -43,7 +43,7 @@ _LACKING = """SELECT c.relname AS name, string_agg(p.lacking, ', ' ORDER BY p.pl
    SELECT p.proname, 'EXECUTE'
    FROM pg_proc p
    JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = $1
-   WHERE NOT has_function_privilege(p.oid, 'EXECUTE')
+   WHERE p.prorettype <> 'trigger'::regtype AND NOT has_function_privilege(p.oid, 'EXECUTE')
    ORDER BY 1"""
 
 _ENDED = """SELECT (SELECT count(*) FROM mailpolicy.sender_grants WHERE expires <= now()) AS grants,

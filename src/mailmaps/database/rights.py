@@ -33,6 +33,14 @@ _WRITABLE = """SELECT format('%I.%I', n.nspname, c.relname)
           OR has_table_privilege(c.oid, 'DELETE') OR has_table_privilege(c.oid, 'TRUNCATE'))
    ORDER BY 1"""
 
+# Whoever may use one of these, and temporary tables, can have anything done as its owner
+# (schema/grants.sql).
+_BORROWED = """SELECT count(*)
+   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+   WHERE n.nspname IN ('mailmaps', 'mailpolicy') AND p.prosecdef
+     AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+     AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE')"""
+
 
 async def excess_findings(
     connection: Connection, setting: str, *, needs: Collection[str] = ()
@@ -47,6 +55,9 @@ async def excess_findings(
             remedy = "let the daemon ask as mailreader, mailauth and mailwriter (docs/schema.md, Roles)"
             return [Finding(Level.WARNING, setting, text, remedy)]
         tables = [row[0] for row in await connection.fetch(_WRITABLE, list(needs))]
+        if borrowed := await connection.fetchval(_BORROWED):
+            text = f"the role {role['name']} may use {borrowed} functions of triggers that run as their owner"
+            return [Finding(Level.ERROR, setting, text, "mailmaps schema upgrade takes that away")]
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         return [Finding(Level.WARNING, setting, f"its rights cannot be read: {reason(error)}")]
     if not tables:

@@ -10,7 +10,16 @@ DECLARE
       'mailmaps.virtual_gid_maps, mailmaps.smtpd_sender_login_maps, mailmaps.sender_rights, '
       'mailmaps.relay_domains, mailmaps.relay_recipient_maps, mailmaps.schema_version, mailmaps.settings, '
       'mailmaps.doubtful_rows, public.postfix_mailboxes, public.postfix_aliases';
+   routine regprocedure;
 BEGIN
+   -- Who may use a trigger function that runs as its owner can put it on a temporary table of his own, with a column
+   -- whose cast is his own function: that then runs as the owner, too. Firing a trigger takes no right.
+   FOR routine IN
+      SELECT p.oid FROM pg_proc p
+      WHERE p.pronamespace = 'mailmaps'::regnamespace AND p.prosecdef AND p.prorettype = 'trigger'::regtype
+   LOOP
+      EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', routine);
+   END LOOP;
    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mailreader') THEN
       GRANT USAGE ON SCHEMA mailmaps TO mailreader;
       EXECUTE 'GRANT SELECT ON ' || readable || ' TO mailreader';

@@ -9,6 +9,9 @@ BEGIN
       REVOKE INSERT, UPDATE, DELETE ON mailpolicy.schema_version FROM mailwriter;
       GRANT USAGE ON ALL SEQUENCES IN SCHEMA mailpolicy TO mailwriter;
       GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mailpolicy TO mailwriter;
+      REVOKE EXECUTE ON FUNCTION mailpolicy.note_change() FROM mailwriter;
    END IF;
+   -- It runs as its owner: see the other grants.sql.
+   REVOKE EXECUTE ON FUNCTION mailpolicy.note_change() FROM PUBLIC;
 END
 $block$;
