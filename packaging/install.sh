@@ -5,6 +5,7 @@
 # way changes nothing; nothing in /etc that is there already is touched, nothing is enabled, started or stopped. With
 # DESTDIR all is put below it, and names the places it will have without.
 set -eu
+umask 022  # the daemon, who is not root, executes what is made here
 
 DESTDIR=${DESTDIR:-}
 PREFIX=${PREFIX:-/opt/mailmaps}

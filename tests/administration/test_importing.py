@@ -211,9 +211,13 @@ async def test_against_what_is_there(database: Database) -> None:
     settings_ = settings_of(database)
     await imported(settings_, BASE)
     await Domain(database).do(accounts.add(accounts.NewAccount("old", "old@ex.org", None), 100))
-    await Domain(database).do(accounts.remove("old", with_mail=False, force=False))
+    await Domain(database).do(accounts.remove("old", with_mail=False))
+    await Domain(database).do(addresses.add("jan", ["off@ex.org"]))
+    await Domain(database).do(addresses.disable(["off@ex.org"]))
     head = BASE.partition("\n")[0]
     for line, said in (
+        ("account,,off@ex.org,eva@ex.org,,,,,,,,,", "is an address of another account"),
+        ("account,,jan@ex.org,eva@ex.org,,,,,,,,,", "is an address of another account"),
         ("account,,eva,jan@ex.org,,,,,,,,,", "is an address of jan"),
         ("account,,eva,eva@ex.org,,,5001,,,,,,", "is the uid of jan"),
         ("account,,eva,eva@ex.org,,,5002,,,,,,", "is the uid of old, or was"),

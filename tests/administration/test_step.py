@@ -16,7 +16,7 @@ from tests.conftest import Database
 from mailmaps.administration import accounts, domains, files, step
 from mailmaps.administration.boxes import Boxes
 from mailmaps.administration.files import Files, FilesTrouble
-from mailmaps.administration.step import Refusal, Unclear, carry_out
+from mailmaps.administration.step import Refusal, Unclear, carry_out, forced
 from mailmaps.database.administration import Work
 from mailmaps.filemaps import folder
 from mailmaps.filemaps.folder import following
@@ -84,7 +84,7 @@ async def test_a_mailbox_with_mail_is_nobodys_by_accident(site: Domain, base: Pa
     await site.account("jan", "jan@ex.org")
     (base / "ex.org/jan/new/1").write_text("secret")
     os.chown(base / "ex.org/jan/new/1", 5001, 5001)
-    change = await site.do(accounts.remove("jan", with_mail=False, force=False))
+    change = await site.do(accounts.remove("jan", with_mail=False))
     assert any(f"stays in {base}/ex.org/jan" in line for line in change.said)
     assert (base / "ex.org/jan/new/1").exists()
     said = await raises(Refusal, site.account("other", "jan@ex.org"))
@@ -96,7 +96,7 @@ async def test_with_mail(site: Domain, base: Path) -> None:
     await site.domain()
     await site.account("jan", "jan@ex.org")
     (base / "ex.org/jan/new/1").write_text("mail")
-    await site.do(accounts.remove("jan", with_mail=True, force=False))
+    await site.do(accounts.remove("jan", with_mail=True))
     assert not list((base / "ex.org").iterdir())
     assert (await site.account("jan", "jan@ex.org")).result["uid"] == 5002
 
@@ -151,8 +151,8 @@ async def test_files_that_fail_after_commit(site: Domain, monkeypatch: pytest.Mo
     assert "the disk is full; nothing was changed" in said
     assert await site.picture() == before
     for prepare in (
-        accounts.remove("eva", with_mail=True, force=False),
-        domains.remove("ex.org", with_accounts=True, with_mail=True, force=False),
+        accounts.remove("eva", with_mail=True),
+        domains.remove("ex.org", with_accounts=True, with_mail=True),
         domains.disable("ex.org"),
         accounts.set_active(["eva"], None, active=False),
         accounts.change("eva", password="x", quota=7, rights={"pop3": True}),
@@ -274,12 +274,12 @@ async def test_the_files_follow_in_the_same_step(database: Database, base: Path,
     with files.ready(site.settings) as none:
         assert none is None
     await site.account("first", "first@ex.org")  # no file is made of nothing
-    with following(there):  # as `mailmaps filemaps` would once
-        await Files(site.settings, listable(site.settings), ExitStack()).bring_up([])
+    with ExitStack() as held:  # as `mailmaps filemaps` would once
+        await Files(site.settings, listable(site.settings), held).bring_up([])
     assert files.are_used(site.settings)
     await site.account("jan", "jan@ex.org")
     assert _postmap(there, "virtual_mailbox_maps", "jan@ex.org") == "ex.org/jan/"
-    await site.do(accounts.remove("jan", with_mail=False, force=True))
+    await site.do(forced(accounts.remove("jan", with_mail=False)))
     assert _postmap(there, "virtual_mailbox_maps", "jan@ex.org") == ""
     before = await site.picture()
     with following(there):  # another is at work there, and follows nothing
@@ -322,12 +322,29 @@ async def test_a_full_disk_under_the_files(database: Database, base: Path, tiny:
     await site.account("jan", "jan@ex.org")
 
 
+@pytest.mark.postfix
+async def test_who_comes_while_another_command_is_at_the_files_does_his_own(
+    database: Database, base: Path, tmp_path: Path
+) -> None:
+    """The other has read before he committed, and ends: nobody else would bring up what he wrote."""
+    there = tmp_path / "files"
+    site = Domain(database, base, there)
+    await _with_files(site)
+    with following(there):
+        adding = asyncio.ensure_future(site.account("eva", "eva@ex.org"))
+        while not await site.value("SELECT true FROM user_accounts WHERE username = 'eva'"):
+            await asyncio.sleep(0.05)
+        assert not adding.done()
+    await adding
+    assert _postmap(there, "virtual_mailbox_maps", "eva@ex.org") == "ex.org/eva/"
+
+
 async def _with_files(site: Domain) -> None:
     """A site whose files are there."""
     await site.domain()
     await site.account("first", "first@ex.org")
-    with following(Path(site.settings.filemaps.directory)):
-        await Files(site.settings, listable(site.settings), ExitStack()).bring_up([])
+    with ExitStack() as held:
+        await Files(site.settings, listable(site.settings), held).bring_up([])
 
 
 def _postmap(there: Path, name: str, key: str) -> str:

@@ -67,8 +67,8 @@ async def test_numbers_and_mailboxes_are_not_given_twice(site: Domain) -> None:
     await site.domain()
     await site.account("jan", "jan@ex.org")
     await site.account("eva", "eva@ex.org")
-    await site.do(accounts.remove("eva", with_mail=False, force=False))
-    await site.do(accounts.remove("jan", with_mail=False, force=False))
+    await site.do(accounts.remove("eva", with_mail=False))
+    await site.do(accounts.remove("jan", with_mail=False))
     said = await raises(Refusal, site.account("jan", "jan@ex.org"))
     assert "it was jan's (uid 5001)" in said
     assert "was the uid of eva" in await raises(Refusal, site.account("new", "new@ex.org", uid=5002))
@@ -76,8 +76,8 @@ async def test_numbers_and_mailboxes_are_not_given_twice(site: Domain) -> None:
     assert change.result["uid"] == 5003
     assert (await site.account("jan", "jan@ex.org", adopt=True)).result["uid"] == 5001
     for name in ("jan", "new"):
-        await site.do(accounts.remove(name, with_mail=False, force=False))
-    await site.do(domains.remove("ex.org", with_accounts=False, with_mail=False, force=False))
+        await site.do(accounts.remove(name, with_mail=False))
+    await site.do(domains.remove("ex.org", with_accounts=False, with_mail=False))
     assert (await site.domain("next.org")).result["gid"] == 5002
 
 
@@ -197,15 +197,13 @@ async def test_a_domain_with_accounts_is_not_removed_by_the_way(site: Domain) ->
     await site.account("eva", "eva@other.org", addresses=["eva@ex.org"], without=["pop3"])
     await site.forward("team@ex.org", "jan@ex.org")
     await site.forward("out@other.org", "jan@ex.org")
-    said = await raises(
-        Refusal, site.do(domains.remove("ex.org", with_accounts=False, with_mail=False, force=False))
-    )
+    said = await raises(Refusal, site.do(domains.remove("ex.org", with_accounts=False, with_mail=False)))
     assert "has 1 accounts" in said
-    change = await site.do(domains.remove("ex.org", with_accounts=True, with_mail=False, force=False))
+    change = await site.do(domains.remove("ex.org", with_accounts=True, with_mail=False))
     assert "removed its alias alias.org" in change.said
     assert "removed the address eva@ex.org of eva, who stays" in change.said
     assert any("1 forwards elsewhere" in note for note in change.notes)
-    await site.do(domains.remove("relay.org", with_accounts=False, with_mail=False, force=False))
+    await site.do(domains.remove("relay.org", with_accounts=False, with_mail=False))
     left = await site.picture()
     assert "ex.org" not in str({**left, "mailmaps.forwards": []})
     assert len(left["public.user_accounts"]) == 1

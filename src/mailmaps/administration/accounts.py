@@ -244,13 +244,13 @@ def set_active(typed: Sequence[str], domain: str | None, *, active: bool) -> Pre
     return prepare
 
 
-def remove(typed: str, *, with_mail: bool, force: bool) -> Prepare:
+def remove(typed: str, *, with_mail: bool) -> Prepare:
     """Remove it and its addresses."""
     spelt = names.username(typed)
 
     async def prepare(work: Work, boxes: Boxes | None) -> Change:
         account = await there(work, spelt.value)
-        found = Change(account_object(account), force=force)
+        found = Change(account_object(account))
         await _remove(work, boxes, found, account, with_mail=with_mail)
         found.result["removed"] = True
         found.notes.append(

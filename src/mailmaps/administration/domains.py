@@ -156,13 +156,13 @@ def enable(typed: str) -> Prepare:
     return prepare
 
 
-def remove(typed: str, *, with_accounts: bool, with_mail: bool, force: bool) -> Prepare:
+def remove(typed: str, *, with_accounts: bool, with_mail: bool) -> Prepare:
     """Remove it, with all addresses and forwards there. Accounts only `with_accounts`."""
     spelt = names.domain(typed, subdomains=True)
 
     async def prepare(work: Work, boxes: Boxes | None) -> Change:
         row = await _there(work, spelt.value)
-        change = Change(_object(row), force=force)
+        change = Change(_object(row))
         counts = await _counts(work, row)
         await work.delete("mailmaps.disabled_domains", _SAME, spelt.value)
         if row.kind == "relay":

@@ -50,19 +50,30 @@ class Probe:
 class Files:
     """The files, ready to be changed. Use `ready`."""
 
-    def __init__(self, settings: Settings, tables: list[FileTable], held: ExitStack | None) -> None:
+    def __init__(self, settings: Settings, tables: list[FileTable], held: ExitStack) -> None:
+        """`held` has what keeps others from bringing them up. Raises `FolderError`, OSError."""
         self._settings = settings
         self._tables = tables
-        self._held = held  # None: somebody else has them follow
+        self._held = held
         self._folder = Path(settings.filemaps.directory)
-        self._set = FileSet(settings, tables) if held is not None else None
+        self._set: FileSet | None = None  # None: somebody else brings them up now
+        self._take_over()
+
+    def _take_over(self) -> bool:
+        """Whether it is ours to bring them up, from now on."""
+        try:
+            self._held.enter_context(following(self._folder))
+        except AlreadyFollowed:
+            return False
+        self._set = FileSet(self._settings, self._tables)
+        return True
 
     async def bring_up(self, probes: Sequence[Probe], *, force: bool = False) -> None:
         """Have them say what is committed; `force`: however much vanishes. Raises `FilesTrouble`."""
-        if self._set is None:
-            await self._wait_for_follower(probes, force=force)
-            return
         try:
+            if self._set is None and await self._is_followed(probes, force=force):
+                return
+            assert self._set is not None
             result = await bring_up(self._settings, self._tables, self._set, force=force)
         except (Failed, FolderError) as error:
             raise FilesTrouble(str(error)) from None
@@ -81,7 +92,7 @@ class Files:
 
     async def bring_back(self) -> bool:
         """After a failure: have them say again what the database says; whether that worked."""
-        if self._held is None:
+        if self._set is None:
             return True  # the follower does it when it can
         try:
             self._set = FileSet(self._settings, self._tables)
@@ -90,13 +101,16 @@ class Files:
             return False
         return True
 
-    async def _wait_for_follower(self, probes: Sequence[Probe], *, force: bool) -> None:
+    async def _is_followed(self, probes: Sequence[Probe], *, force: bool) -> bool:
+        """Wait until who follows has brought them up; False: that was another command, and it is our turn."""
         if force:
             ask_to_force(self._folder)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FOLLOW_LIMIT
         for probe in self._of_files(probes):
             while await asyncio.to_thread(self._has, probe) is not probe.there:
+                if self._take_over():
+                    return False
                 if not (probe.there or force) and (why := self._withheld(probe.table)):
                     raise FilesTrouble(f"{why}; --force does it all the same")
                 if loop.time() > deadline:
@@ -105,6 +119,7 @@ class Files:
                         f"{FOLLOW_LIMIT:g} s ({probe.key} in {probe.table}); see its log"
                     )
                 await asyncio.sleep(PAUSE)
+        return True
 
     def _withheld(self, table: str) -> str:
         """Why the process that follows takes nothing out of a table's file, if so."""
@@ -161,11 +176,7 @@ def ready(settings: Settings) -> Iterator[Files | None]:
     tables = listable(settings)
     with ExitStack() as held:
         try:
-            try:
-                held.enter_context(following(Path(settings.filemaps.directory)))
-                files = Files(settings, tables, held)
-            except AlreadyFollowed:
-                files = Files(settings, tables, None)
+            files = Files(settings, tables, held)
         except FolderError as error:
             raise FilesTrouble(str(error)) from None
         except OSError as error:

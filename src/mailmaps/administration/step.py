@@ -73,6 +73,17 @@ class Change:
 Prepare = Callable[[Work, Boxes | None], Awaitable[Change]]
 
 
+def forced(prepare: Prepare) -> Prepare:
+    """The same, however much it takes out of Postfix's files."""
+
+    async def prepared(work: Work, boxes: Boxes | None) -> Change:
+        change = await prepare(work, boxes)
+        change.force = True
+        return change
+
+    return prepared
+
+
 async def carry_out(settings: Settings, prepare: Prepare) -> Change:
     """Do it. Raises `Refusal`: nothing is changed; `Unclear`; CancelledError: nothing is changed."""
     work, boxes = await _opened(settings)

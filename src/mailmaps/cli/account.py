@@ -189,10 +189,11 @@ usernames_argument = click.argument("usernames", nargs=-1, metavar="[USERNAME]..
 @config_option
 @usernames_argument
 @domain_filter
+@force_option
 @json_option
-def disable(config: Path, usernames: tuple[str, ...], domain: str | None, as_json: bool) -> None:
+def disable(config: Path, usernames: tuple[str, ...], domain: str | None, force: bool, as_json: bool) -> None:
     """Have mail for USERNAME refused and nobody log in or send as it; what it has stays."""
-    _set_active(config, usernames, domain, active=False, as_json=as_json)
+    _set_active(config, usernames, domain, active=False, force=force, as_json=as_json)
 
 
 @account.command()
@@ -202,15 +203,20 @@ def disable(config: Path, usernames: tuple[str, ...], domain: str | None, as_jso
 @json_option
 def enable(config: Path, usernames: tuple[str, ...], domain: str | None, as_json: bool) -> None:
     """Have USERNAME work again."""
-    _set_active(config, usernames, domain, active=True, as_json=as_json)
+    _set_active(config, usernames, domain, active=True, force=False, as_json=as_json)
 
 
 def _set_active(
-    config: Path, usernames: tuple[str, ...], domain: str | None, *, active: bool, as_json: bool
+    config: Path, usernames: tuple[str, ...], domain: str | None, *, active: bool, force: bool, as_json: bool
 ) -> None:
     if not usernames and domain is None:
         raise click.UsageError("say which USERNAME, or --domain")
-    perform(config, lambda _: accounts.set_active(usernames, domain, active=active), as_json=as_json)
+    perform(
+        config,
+        lambda _: accounts.set_active(usernames, domain, active=active),
+        force=force,
+        as_json=as_json,
+    )
 
 
 @account.command()
@@ -226,8 +232,9 @@ def remove(config: Path, username: str, with_mail: bool, yes: bool, force: bool,
         needs_root("--with-mail")
     perform_asked(
         config,
-        lambda _: accounts.remove(username, with_mail=with_mail, force=force),
+        lambda _: accounts.remove(username, with_mail=with_mail),
         yes=yes,
+        force=force,
         as_json=as_json,
     )
 

@@ -10,6 +10,7 @@ from mailmaps.administration import addresses as work
 from mailmaps.cli.administration import (
     domain_filter,
     flag,
+    force_option,
     json_option,
     like_option,
     perform,
@@ -67,10 +68,11 @@ def list_all(config: Path, like: str | None, domain: str | None, as_json: bool) 
 @address.command()
 @config_option
 @addresses_argument
+@force_option
 @json_option
-def disable(config: Path, addresses: tuple[str, ...], as_json: bool) -> None:
+def disable(config: Path, addresses: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Have ADDRESS not be there for now; it stays reserved for its account."""
-    perform(config, lambda _: work.disable(addresses), as_json=as_json)
+    perform(config, lambda _: work.disable(addresses), force=force, as_json=as_json)
 
 
 @address.command()
@@ -86,7 +88,8 @@ def enable(config: Path, addresses: tuple[str, ...], as_json: bool) -> None:
 @config_option
 @addresses_argument
 @yes_option
+@force_option
 @json_option
-def remove(config: Path, addresses: tuple[str, ...], yes: bool, as_json: bool) -> None:
+def remove(config: Path, addresses: tuple[str, ...], yes: bool, force: bool, as_json: bool) -> None:
     """Take ADDRESS from its account."""
-    perform_asked(config, lambda _: work.remove(addresses), yes=yes, as_json=as_json)
+    perform_asked(config, lambda _: work.remove(addresses), yes=yes, force=force, as_json=as_json)

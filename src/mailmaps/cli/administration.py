@@ -19,7 +19,7 @@ from rich.table import Table as Grid
 
 from mailmaps.administration import names
 from mailmaps.administration.names import BadName
-from mailmaps.administration.step import Change, Prepare, Refusal, Unclear, carry_out, look
+from mailmaps.administration.step import Change, Prepare, Refusal, Unclear, carry_out, forced, look
 from mailmaps.cli.options import EX_TEMPFAIL, Failure, read_settings
 from mailmaps.config import Settings
 from mailmaps.database.administration import CannotWrite
@@ -41,18 +41,25 @@ force_option = click.option(
 )
 
 
-def perform(config: Path, make: Callable[[Settings], Prepare], *, as_json: bool = False) -> None:
+def perform(
+    config: Path, make: Callable[[Settings], Prepare], *, force: bool = False, as_json: bool = False
+) -> None:
     """Carry a change out and print what was done, or end the command."""
     settings = read_settings(config)
     try:
-        change = run(carry_out(settings, make(settings)))
+        change = run(carry_out(settings, forced(make(settings)) if force else make(settings)))
     except BadName as error:
         raise Failure(f"{error}; nothing was changed") from None
     tell(change, as_json=as_json)
 
 
 def perform_asked(
-    config: Path, make: Callable[[Settings], Prepare], *, yes: bool, as_json: bool = False
+    config: Path,
+    make: Callable[[Settings], Prepare],
+    *,
+    yes: bool,
+    force: bool = False,
+    as_json: bool = False,
 ) -> None:
     """The same, after saying what goes and being told that it shall. Without a terminal it wants `--yes`."""
     settings = read_settings(config)
@@ -64,7 +71,7 @@ def perform_asked(
                 click.echo(f"would be {_printable(line)}", err=True)
             if not click.confirm("Yes?", default=False, err=True):
                 raise Failure("nothing was changed")
-        change = run(carry_out(settings, make(settings)))
+        change = run(carry_out(settings, forced(make(settings)) if force else make(settings)))
     except BadName as error:
         raise Failure(f"{error}; nothing was changed") from None
     tell(change, as_json=as_json)

@@ -128,7 +128,8 @@ def remove(
         needs_root("--with-mail")
     perform_asked(
         config,
-        lambda _: domains.remove(domain, with_accounts=with_accounts, with_mail=with_mail, force=force),
+        lambda _: domains.remove(domain, with_accounts=with_accounts, with_mail=with_mail),
         yes=yes,
+        force=force,
         as_json=as_json,
     )

@@ -10,6 +10,7 @@ from mailmaps.administration import addresses as work
 from mailmaps.cli.administration import (
     domain_filter,
     flag,
+    force_option,
     json_option,
     like_option,
     perform,
@@ -69,10 +70,11 @@ def list_all(config: Path, like: str | None, domain: str | None, as_json: bool) 
 @config_option
 @address_argument
 @targets_argument
+@force_option
 @json_option
-def disable(config: Path, address: str, targets: tuple[str, ...], as_json: bool) -> None:
+def disable(config: Path, address: str, targets: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Have no mail go to these targets (all) for now."""
-    perform(config, lambda _: work.disable_forward(address, targets), as_json=as_json)
+    perform(config, lambda _: work.disable_forward(address, targets), force=force, as_json=as_json)
 
 
 @forward.command()
@@ -90,7 +92,12 @@ def enable(config: Path, address: str, targets: tuple[str, ...], as_json: bool) 
 @address_argument
 @targets_argument
 @yes_option
+@force_option
 @json_option
-def remove(config: Path, address: str, targets: tuple[str, ...], yes: bool, as_json: bool) -> None:
+def remove(
+    config: Path, address: str, targets: tuple[str, ...], yes: bool, force: bool, as_json: bool
+) -> None:
     """Remove these targets, or the whole forward."""
-    perform_asked(config, lambda _: work.remove_forward(address, targets), yes=yes, as_json=as_json)
+    perform_asked(
+        config, lambda _: work.remove_forward(address, targets), yes=yes, force=force, as_json=as_json
+    )

@@ -172,6 +172,12 @@ _PROBLEMS = (
        FROM lines l WHERE l.kind = 'account' AND strpos(l.username, '@') > 0 AND (
           EXISTS (SELECT FROM public.user_addresses u WHERE mailmaps.fold(u.alias) COLLATE "C" = l.username
                   AND mailmaps.fold(u.username) <> l.username)
+          OR EXISTS (SELECT FROM mailmaps.disabled_addresses u
+                     WHERE mailmaps.fold(u.alias) COLLATE "C" = l.username
+                       AND mailmaps.fold(u.username) <> l.username)
+          OR EXISTS (SELECT FROM public.user_accounts u
+                     WHERE mailmaps.fold(u.email) COLLATE "C" = l.username
+                       AND mailmaps.fold(u.username) <> l.username)
           OR EXISTS (SELECT FROM lines o WHERE o.address = l.username AND o.username <> l.username
                      AND o.kind IN ('account', 'address')))""",
     """SELECT l.line, 'uid', 'is the uid of ' || a.username || ', or was'
