@@ -49,6 +49,10 @@ class Clients:
     def __len__(self) -> int:
         return len(self._protocols)
 
+    def count(self, protocol: str) -> int:
+        """Those that speak a protocol."""
+        return sum(one == protocol for one in self._protocols.values())
+
     @property
     def state(self) -> dict[str, dict[str, int]]:
         """For `mailmaps status` and the metrics."""

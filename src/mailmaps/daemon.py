@@ -27,6 +27,7 @@ from mailmaps.config.settings import Settings
 from mailmaps.connection import Connection, Trust
 from mailmaps.control import Command, CommandError, ControlConnection
 from mailmaps.endpoints import ALL_TABLES, Doors, after_a_restart, endpoints
+from mailmaps.http_connection import MOST as MOST_HTTP
 from mailmaps.http_connection import HttpConnection
 from mailmaps.inherited import Inherited, take
 from mailmaps.listeners import Acceptor, IPNetwork, Room, SentAway
@@ -247,7 +248,9 @@ class Daemon:
         return self._clients.add(PolicyConnection(self._answer_policy, self._clients.gone), "policy")
 
     def _http_connection(self) -> HttpConnection:
-        return self._clients.add(HttpConnection(self._observing.page, self._clients.gone), "http")
+        is_full = self._clients.count("http") >= MOST_HTTP
+        connection = HttpConnection(self._observing.page, self._clients.gone, is_full=is_full)
+        return self._clients.add(connection, "http")
 
     def _answer_policy(self, request: PolicyRequest) -> Action | asyncio.Future[Action]:
         if monotonic() > self._trust.until:

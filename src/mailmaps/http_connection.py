@@ -21,6 +21,9 @@ log = events(__name__)
 # Seconds. Prometheus asks every 15 to 60 s, and connects again without a word when it was closed.
 IDLE = 75.0
 
+# Connections at a time; whoever comes then is closed. Prometheus needs one, and lookups come first.
+MOST = 50
+
 # Of the request line with all header fields.
 LONGEST_REQUEST = 16 * 1024
 
@@ -41,9 +44,19 @@ Pages = Callable[[str, str], Awaitable[Page | None]]
 
 
 class HttpConnection(asyncio.Protocol):
-    """One client. `pages` gives None where there is no such page; `closed` is called when it is gone."""
+    """One client. `pages` gives None where there is no such page; `closed` is called when it is gone.
 
-    def __init__(self, pages: Pages, closed: Callable[[HttpConnection], None] = lambda _: None) -> None:
+    `is_full`: there are `MOST` already, and this one is closed at once.
+    """
+
+    def __init__(
+        self,
+        pages: Pages,
+        closed: Callable[[HttpConnection], None] = lambda _: None,
+        *,
+        is_full: bool = False,
+    ) -> None:
+        self._is_full = is_full
         self._pages = pages
         self._closed = closed
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_REQUEST)
@@ -55,7 +68,11 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no asyncio.Transport
-        self._wait()
+        if self._is_full:
+            self._is_ending = True
+            self._transport.abort()
+        else:
+            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_ending = True

@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from time import monotonic
 
 from mailmaps.http_connection import Page
 from mailmaps.metrics.exposition import Exposition
 from mailmaps.metrics.families import State
+
+# Seconds for which a page of metrics is given out again. Prometheus asks every 15 s.
+FRESH = 0.25
+
+# Pages that are kept, by what their clients accept.
+MOST_PAGES = 4
 
 
 class Observing:
@@ -22,12 +29,12 @@ class Observing:
     def __init__(self, state: Callable[[], State], unready: Callable[[], Awaitable[list[str]]]) -> None:
         self._exposition = Exposition(state)
         self._unready = unready
+        self._pages: dict[str, tuple[float, Page]] = {}  # by Accept, each with when it was made
 
     async def page(self, path: str, accept: str) -> Page | None:
         """The page of a path, None where there is none."""
         if path == "/metrics":
-            content_type, body = self._exposition.page(accept)
-            return Page(body, content_type=content_type)
+            return self._metrics(accept)
         if path == "/healthz":
             return Page(b"ok\n")
         if path == "/readyz":
@@ -38,3 +45,15 @@ class Observing:
         if path == "/":
             return Page(b"/metrics /healthz /readyz\n")
         return None
+
+    def _metrics(self, accept: str) -> Page:
+        """A page takes some milliseconds of everybody's time: many who ask at once get the same one."""
+        now = monotonic()
+        made, page = self._pages.get(accept, (-FRESH, None))
+        if page is None or now - made > FRESH:
+            content_type, body = self._exposition.page(accept)
+            page = Page(body, content_type=content_type)
+            if len(self._pages) >= MOST_PAGES:
+                self._pages.clear()
+            self._pages[accept] = now, page
+        return page

@@ -198,6 +198,9 @@ async def test_update_and_dry_run(database: Database) -> None:
         ("forward,,,x@no.org,jan@ex.org,,,,,,,,", "is in a domain that is not ours"),
         ("alias,b.org,,,no.org,,,,,,,,", "target: no.org is no domain of ours"),
         ("domain,x..y,,,,,,,,,,,", "is no domain"),
+        ("forward,,,team@ex.org,team@ex.org,,,,,,,,", "target: is the address itself"),
+        ("account,,eva,eva@ex.org,,,,,,,,,a password", "password_hash: is no hash"),
+        ("account,,eva,eva@ex.org,,,,ex.org/eva ,,,,,", "mailbox: "),
         ("domain,b.org", "has 2 cells"),
     ],
 )
@@ -230,6 +233,12 @@ async def test_against_what_is_there(database: Database) -> None:
     ):
         problems = await refused(settings_, f"{head}\n{line}\n", update=True)
         assert any(said in problem for problem in problems), (line, problems)
+
+
+def test_another_encoding_is_named() -> None:
+    file = io.TextIOWrapper(io.BytesIO(b"kind,username,address\naccount,l\xfctin,lat@ex.org\n"), "utf-8")
+    with pytest.raises(BadName, match="not UTF-8"):
+        list(read(file, Reading()))
 
 
 async def test_plain_passwords_are_hashed(database: Database) -> None:

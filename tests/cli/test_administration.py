@@ -112,6 +112,7 @@ async def test_what_is_refused(database: Database, config: Path) -> None:
         ("account add jan jan@ex.org", "", 1, "--password-stdin takes it; nothing was changed"),
         ("account add jan jan@ex.org --password-stdin", "a\nb\n", 1, "must have one line"),
         ("account add jan jan@ex.org --hash-stdin", "!\n", 1, "no hash"),
+        ("account add jan jan@ex.org --hash-stdin", "my password\n", 1, "no hash"),
         ("account show jan", "", 1, "there is no account jan"),
         ("account add jan jan@ex.org --folder --no-login", "", 1, "virtual_mailbox_base is not set"),
         ("account change jan", "", 2, "say what shall change"),

@@ -160,7 +160,7 @@ def test_a_reader_that_has_stopped_costs_lines_and_nothing_else(pipe: tuple[int,
     program = START + (
         "async def main():\n"
         f"    for n in range({count}):\n"
-        "        log.counted(20, 'text', n=n, long='x' * 200)\n"
+        "        log.counted(20, f'text {n % 10}', n=n, long='x' * 200)\n"  # no kind is held back
         "        await asyncio.sleep(0)\n"
         "    print('goes on', flush=True)\n"
         "    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)\n"
@@ -188,7 +188,7 @@ def test_a_reader_that_has_stopped_costs_lines_and_nothing_else(pipe: tuple[int,
 
 
 def test_an_end_does_not_wait_for_a_reader_that_has_stopped(pipe: tuple[int, int]) -> None:
-    program = START + "for n in range(5000): log.counted(20, 'text', n=n)\n"
+    program = START + "for n in range(5000): log.counted(20, f'text {n % 10}', n=n)\n"
     done = subprocess.run([sys.executable, "-c", program], stderr=pipe[1], timeout=LIMIT, check=False)
     assert done.returncode == 0, f"after {CLOSE_LIMIT} s"
 

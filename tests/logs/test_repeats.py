@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from mailmaps.logs.events import COUNTED
-from mailmaps.logs.repeats import BURST, MOST_KINDS, PERIOD, Line, Repeats
+from mailmaps.logs.repeats import BURST, COUNTED_BURST, MOST_KINDS, PERIOD, Line, Repeats
 
 
 def record(text: str = "text", level: int = logging.WARNING, name: str = "m") -> logging.LogRecord:
@@ -67,14 +67,18 @@ def test_kinds_do_not_hide_each_other() -> None:
     assert log.lines[-3:] == ["new"] * 3
 
 
-def test_what_people_count_is_never_held_back() -> None:
+def test_what_people_count_is_held_back_in_a_flood_only() -> None:
     log = Log()
     one = record()
     setattr(one, COUNTED, True)
-    for _ in range(10 * BURST):
+    for _ in range(COUNTED_BURST):
         log.say(one, "login")
-    assert len(log.lines) == 10 * BURST
+    assert len(log.lines) == COUNTED_BURST
     assert log.due() is None
+    for _ in range(7):
+        log.say(one, "login")
+    log.wait(PERIOD)
+    assert log.lines[COUNTED_BURST:] == ["login repeated=7 in=60s"]
 
 
 def _at_one_place() -> None:

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,7 +26,9 @@ from tests.system.processes import eventually
 
 from mailmaps.client import SocketmapClient, open_inet
 from mailmaps.demo.postgres import EmbeddedPostgres
+from mailmaps.http_connection import MOST
 from mailmaps.maps.answer import NOT_FOUND, Found, Unavailable
+from mailmaps.observing import FRESH
 
 LIMIT = 60.0
 DOCS = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
@@ -73,7 +77,8 @@ Figures = Mapping[tuple[str, frozenset[str]], float]
 
 
 def figures(daemon: Daemon) -> Figures:
-    """By name and the values of the labels."""
+    """By name and the values of the labels, as of now and not of a moment ago."""
+    time.sleep(FRESH)
     return {
         (sample.name, frozenset(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(page(daemon, "/metrics")[1])
@@ -147,6 +152,17 @@ def test_an_outage_shows_and_a_reload_goes_on_counting(daemon: Daemon, server: E
     server.start()
     assert eventually(lambda: page(daemon, "/readyz")[0] == 200, LIMIT)
     assert lookups(figures(daemon), "virtual_alias_maps")[:3] == seen[:3]
+
+
+def test_a_crowd_leaves_room_for_lookups(daemon: Daemon) -> None:
+    with ExitStack() as stack:
+        for _ in range(4 * MOST):
+            where = ("127.0.0.1", daemon.ports["metrics"])
+            stack.enter_context(socket.create_connection(where, timeout=LIMIT))
+        assert eventually(lambda: daemon.status()["clients"]["http"]["open"] == MOST, LIMIT)
+        assert daemon.ask("virtual_alias_maps", "known@a.test").startswith("200 ")
+    assert eventually(lambda: daemon.status()["clients"]["http"]["open"] == 0, LIMIT)
+    assert page(daemon, "/healthz") == (200, "ok\n")
 
 
 @pytest.mark.postfix

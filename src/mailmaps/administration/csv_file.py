@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 
 from mailmaps.administration import names
 from mailmaps.administration.names import BadName
+from mailmaps.auth.passwords import looks_like_a_hash
 
 # What each kind has: the columns that must not be empty, and those that may.
 KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -81,6 +82,8 @@ def read(file: IO[str], reading: Reading) -> Iterator[Line]:
         header = [name.strip().lower() for name in next(reader, [])]
     except csv.Error as error:
         raise BadName(f"1: {error}") from None
+    except UnicodeDecodeError:  # Python decodes some kilobytes at once, so that the line is not known
+        raise BadName("1: the file is not UTF-8; save it as UTF-8") from None
     _check_header(header)
     while True:
         try:
@@ -98,7 +101,8 @@ def read(file: IO[str], reading: Reading) -> Iterator[Line]:
             reading.problems.append(Problem(reader.line_num, "", text))
             continue
         given = {
-            name: cell.strip() if name != PLAIN else cell for name, cell in zip(header, cells, strict=True)
+            name: cell if name in (PLAIN, "mailbox") else cell.strip()
+            for name, cell in zip(header, cells, strict=True)
         }
         line = _line(reader.line_num, {name: cell for name, cell in given.items() if cell}, reading)
         if line is not None:
@@ -192,8 +196,8 @@ def _flag(text: str) -> bool:
 
 
 def _hash(text: str) -> str:
-    if not text.isprintable():
-        raise BadName("is no hash")
+    if not text.isprintable() or not looks_like_a_hash(text):
+        raise BadName('is no hash (a password belongs into the column "password")')
     return text
 
 

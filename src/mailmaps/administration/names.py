@@ -82,6 +82,8 @@ def mailbox(typed: str) -> str:
     problem = mailbox_problem(path)
     if not problem and (_CONTROL.search(path) or any(name in (".", "") for name in path.split("/"))):
         problem = 'its mailbox has control characters or "."'
+    if not problem and any(name != name.strip() for name in path.split("/")):
+        problem = "a folder of its mailbox begins or ends with a blank"
     if problem:
         raise BadName(f'"{_shown(typed)}": {problem}')
     return path

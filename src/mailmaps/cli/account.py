@@ -10,7 +10,7 @@ import click
 
 from mailmaps.administration import accounts
 from mailmaps.administration.accounts import RIGHTS, NewAccount
-from mailmaps.auth.passwords import default_scheme, is_locked, make
+from mailmaps.auth.passwords import default_scheme, is_locked, looks_like_a_hash, make
 from mailmaps.cli.administration import (
     domain_filter,
     flag,
@@ -245,7 +245,7 @@ def _hash(password_stdin: bool, hash_stdin: bool) -> str:
         raise click.UsageError("--password-stdin and --hash-stdin exclude each other")
     if hash_stdin:
         stored = _line("hash").decode("utf-8", "replace")
-        if is_locked(stored) or not stored.isprintable():
+        if is_locked(stored) or not stored.isprintable() or not looks_like_a_hash(stored):
             raise Failure("stdin has no hash that anybody could log in by; nothing was changed")
         return stored
     if password_stdin:

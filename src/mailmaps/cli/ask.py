@@ -124,7 +124,10 @@ def ask_daemon(
                 sock.settimeout(patience)
             stream.write(json.dumps(request).encode() + b"\n")
             stream.flush()
-            reply: dict[str, Any] = json.loads(stream.readline())
+            line = stream.readline()
+            if not line:
+                raise Failure("mailmaps has stopped meanwhile", EX_TEMPFAIL)
+            reply: dict[str, Any] = json.loads(line)
     except (OSError, ValueError) as error:
         raise Failure(f"mailmaps does not answer on {settings.control.unix}: {error}", EX_TEMPFAIL) from None
     if "error" in reply:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from mailmaps import __version__
 from mailmaps.cli.ask import ask_daemon
-from mailmaps.cli.options import config_option, read_settings
+from mailmaps.cli.options import EX_UNAVAILABLE, Failure, config_option, read_settings
 
 ALL_PROVEN, NOT_PROVEN = 0, 1
 
@@ -31,9 +32,15 @@ def status(context: click.Context, config: Path, as_json: bool) -> None:
     found = ask_daemon(read_settings(config), {"command": "status"})
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
+    elif found.get("version") != __version__:
+        version = found.get("version", "an older one")
+        text = (
+            f"the daemon that runs is of version {version}, this is {__version__}: systemctl restart mailmaps"
+        )
+        raise Failure(text, EX_UNAVAILABLE)
     else:
         _show(found)
-    proven = all(mirror["proven"] for mirror in found["mirrors"].values())
+    proven = all(mirror["proven"] for mirror in found.get("mirrors", {}).values())
     context.exit(ALL_PROVEN if proven else NOT_PROVEN)
 
 

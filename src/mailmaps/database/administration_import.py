@@ -168,6 +168,7 @@ _PROBLEMS = (
        FROM lines l JOIN lines o ON o.address = l.address AND o.username <> l.username
        WHERE l.kind IN ('account', 'address') AND o.kind IN ('account', 'address')
          AND (o.line < l.line OR o.kind = 'account' AND l.kind = 'address')""",
+    "SELECT line, 'target', 'is the address itself' FROM lines WHERE kind = 'forward' AND address = target",
     """SELECT l.line, 'username', 'is an address of another account'
        FROM lines l WHERE l.kind = 'account' AND strpos(l.username, '@') > 0 AND (
           EXISTS (SELECT FROM public.user_addresses u WHERE mailmaps.fold(u.alias) COLLATE "C" = l.username

@@ -30,6 +30,9 @@ _BEFORE = re.compile(
     r"(?:Client host|Helo command|Sender address|Recipient address|Data command|End-of-data)(?: rejected:)? ",
 )
 
+# Events that are counted one by one (`mailmaps.logs.repeats`).
+_COUNTED = ("limit reached", "sender refused", "sender would be refused", "login", "login rejected")
+
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
@@ -40,6 +43,8 @@ def read(text: str) -> Event | None:
         return None
     level, event, rest = line.groups()
     fields = {name: _value(value) for name, value in _FIELD.findall(rest)}
+    if "repeated" in fields and event in _COUNTED:  # a flood: most of its lines were not written
+        return Complaint("warning", "mailmaps", f"{fields['repeated']} more lines of this kind: {event}")
     match event:
         case "limit reached":
             limit = " ".join(fields[word] for word in ("limit", "unit", "window") if word in fields)

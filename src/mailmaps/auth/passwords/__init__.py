@@ -8,7 +8,7 @@ parallel and beside the event loop. No password and no part of a hash is in any 
 from mailmaps.auth.passwords.errors import CannotVerify
 from mailmaps.auth.passwords.making import SCHEMES, default_scheme, make
 from mailmaps.auth.passwords.schemes import KNOWN, is_known
-from mailmaps.auth.passwords.verifying import MAX_PASSWORD, is_locked, verify
+from mailmaps.auth.passwords.verifying import MAX_PASSWORD, is_locked, looks_like_a_hash, verify
 
 __all__ = [
     "KNOWN",
@@ -18,6 +18,7 @@ __all__ = [
     "default_scheme",
     "is_known",
     "is_locked",
+    "looks_like_a_hash",
     "make",
     "verify",
 ]

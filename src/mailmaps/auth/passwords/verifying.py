@@ -6,7 +6,7 @@ import re
 
 from mailmaps.auth.passwords.encodings import decode
 from mailmaps.auth.passwords.errors import CannotVerify
-from mailmaps.auth.passwords.schemes import Scheme, lookup
+from mailmaps.auth.passwords.schemes import Scheme, is_known, lookup
 from mailmaps.auth.passwords.shapes import certain, possible
 
 # Bytes. libxcrypt takes 511 and Dovecot's checkpassword 512 in all; nobody types more, and hashing much more
@@ -42,6 +42,16 @@ def verify(
     except CannotVerify as error:
         reason = str(error)
     raise CannotVerify(reason)  # out here, so that no library's exception hangs on it
+
+
+def looks_like_a_hash(stored: str) -> bool:
+    """Tell whether `verify` would know what it is: a {SCHEME} that is known, or the shape of a hash.
+
+    A word of 13 letters looks like DES's hashes, and counts as one.
+    """
+    if found := _PREFIX.fullmatch(stored):
+        return is_known(found[1])
+    return _is_locked(stored) or certain(stored) is not None or bool(possible(stored))
 
 
 def is_locked(stored: str) -> bool:
