@@ -27,12 +27,12 @@ LAYERS = (
      "mailmaps.database", "mailmaps.notices", "mailmaps.grants_file",
      "mailmaps.mirrors", "mailmaps.postconf", "mailmaps.cf_files", "mailmaps.cf_checks"),
     ("mailmaps.config",),
-    ("mailmaps.maps.lookup", "mailmaps.auth", "mailmaps.policy"),
+    ("mailmaps.maps.lookup", "mailmaps.auth", "mailmaps.policy", "mailmaps.administration.csv_file"),
     ("mailmaps.maps", "mailmaps.protocols", "mailmaps.findings", "mailmaps.logs", "mailmaps.auth.attempt",
      "mailmaps.policy.texts", "mailmaps.policy.action", "mailmaps.policy.mail",
      "mailmaps.notices.notice", "mailmaps.notices.message", "mailmaps.notices.once",
      "mailmaps.notices.foreign", "mailmaps.notices.away",
-     "mailmaps.administration.names", "mailmaps.administration.csv_file"),
+     "mailmaps.administration.names"),
     ("mailmaps",),
 )  # fmt: skip
 

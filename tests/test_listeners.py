@@ -186,3 +186,17 @@ async def test_at_the_descriptor_limit_accepting_pauses_with_one_line_and_resume
     assert caplog.text.count("accepting pauses") == 1
     assert caplog.text.count("accepting resumes") == 1
     acceptor.close()
+
+
+def test_a_socket_of_our_own_needs_no_chown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit's SystemCallFilter refuses it, also where it would change nothing."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    group = grp.getgrgid(os.getegid()).gr_name
+    for number, access in enumerate((UnixAccess(), UnixAccess(0o600, group=group))):
+        bind_unix(tmp_path / f"{number}.sock", access).close()
+    with pytest.raises(ListenError, match="socket unit"):
+        bind_unix(tmp_path / "other.sock", UnixAccess(owner="nobody"))

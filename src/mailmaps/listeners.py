@@ -124,7 +124,7 @@ def bind_unix(path: Path, access: UnixAccess) -> socket.socket:
         _remove_stale(path)
         sock.bind(str(path))
         path.chmod(access.mode)
-        os.chown(path, _uid(access.owner), _gid(access.group))
+        _give(path, _uid(access.owner), _gid(access.group))
         return _listen(sock)
     except OSError as error:
         sock.close()
@@ -138,6 +138,15 @@ def bind_unix(path: Path, access: UnixAccess) -> socket.socket:
     except ListenError:
         sock.close()
         raise
+
+
+def _give(path: Path, uid: int, gid: int) -> None:
+    """Have owner and group be these, -1 as they are. Asked for only if they are others: in the unit's sandbox
+    every chown(2) is refused, also one that changes nothing.
+    """
+    found = path.stat()
+    if uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
+        os.chown(path, uid, gid)
 
 
 def _listen(sock: socket.socket) -> socket.socket:
