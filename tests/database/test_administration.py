@@ -155,6 +155,38 @@ async def test_a_catch_all_that_gets_the_mail_is_named(site: Domain) -> None:
     assert any("catch-all @ex.org: eva" in note for note in change.notes)
 
 
+@pytest.mark.parametrize("kind", ["relay", "alias", "alias of a removed domain"])
+async def test_nothing_of_a_removed_domain_stays(site: Domain, kind: str) -> None:
+    """What stayed would be delivered here though it is somebody else's domain now."""
+    await site.domain()
+    await site.domain("other.org")
+    await site.account("jan", "jan@other.org")
+    if kind == "relay":
+        await site.do(domains.add_relay("gone.org", None, []))
+    else:
+        await site.do(domains.add_alias("gone.org", "ex.org"))
+        await site.do(addresses.add("jan", ["sales@gone.org"]))
+    await site.forward("team@gone.org", "jan@other.org")
+    await site.forward("off@gone.org", "jan@other.org")
+    await site.do(addresses.disable_forward("off@gone.org", []))
+    away = "ex.org" if kind.endswith("domain") else "gone.org"
+    await site.do(domains.remove(away, with_accounts=False, with_mail=False))
+    assert "gone.org" not in str(await site.picture())
+
+
+async def test_a_domain_in_capitals(site: Domain) -> None:
+    await site.database.connection.execute("INSERT INTO domains VALUES (77, 'Two.ORG', 'virtual:')")
+    await site.account("jan", "jan@two.org", addresses=["j@two.org"])
+    await site.database.connection.execute(
+        "INSERT INTO user_accounts (username, uid, gid, email, mailbox, active) "
+        "VALUES ('JAN', 900, 77, 'jan2@two.org', 'two.org/jan2', '1')"
+    )
+    shown = await site.do(domains.show("two.org"))
+    assert shown.result["addresses"] == 2
+    await site.do(domains.remove("two.org", with_accounts=True, with_mail=False))
+    assert await site.value("SELECT count(*) FROM user_accounts") == 0
+
+
 async def test_no_forward_leads_back_to_itself(site: Domain) -> None:
     await site.domain()
     await site.account("jan", "jan@ex.org")

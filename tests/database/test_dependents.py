@@ -38,8 +38,12 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA "My Site" GRANT INSERT ON TABLES TO {role}_se
 
 
 def picture(text: str) -> list[str]:
-    """Lines of a dump in any order, without the casts that text columns no longer need."""
-    return sorted(re.sub(r"::text|[()]", "", text).splitlines())
+    """Lines of a dump in any order, without the casts that text columns no longer need.
+
+    The role `mailadmin`, where the server has it, gets its right by the upgrade.
+    """
+    lines = re.sub(r"::text|[()]", "", text).splitlines()
+    return sorted(line for line in lines if not line.endswith("TO mailadmin;"))
 
 
 async def test_views_come_back_with_all_they_had(empty_database: Database) -> None:

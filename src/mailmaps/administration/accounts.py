@@ -27,6 +27,7 @@ from mailmaps.database.administration_rows import (
     honours_active,
     uid_owner,
 )
+from mailmaps.maps.address import fold
 
 if TYPE_CHECKING:
     from mailmaps.administration.boxes import Boxes
@@ -201,7 +202,8 @@ def change(typed: str, *, password: str | None, quota: int | None, rights: dict[
             await work.delete("mailmaps.rights", "username = $1", name)
             await work.insert("mailmaps.rights", username=name, **now)
             said.append(f"{name} may: {', '.join(right for right in RIGHTS if now[right]) or 'nothing'}")
-        return Change(account_object(await there(work, spelt.value)), said)
+        probes = _probes([account]) if "receive" in rights else []
+        return Change(account_object(await there(work, spelt.value)), said, probes=probes)
 
     return prepare
 
@@ -234,7 +236,7 @@ def set_active(typed: Sequence[str], domain: str | None, *, active: bool) -> Pre
         said += [
             f"{account['username']} was {word} already" for account in accounts if account["active"] is active
         ]
-        probes = [Probe("virtual_alias_maps", account["email"]) for account in accounts]
+        probes = _probes(accounts)
         if not active:
             said.append(
                 "their mail is refused, nobody logs in or sends as them; what they have stays on disk"
@@ -269,7 +271,9 @@ async def remove_all(
     for record in await work.fetch(
         "SELECT username FROM public.user_accounts WHERE gid = $1 ORDER BY 1", gid
     ):
-        await _remove(work, boxes, change, await exactly(work, record["username"]), with_mail=with_mail)
+        account = await find_account(work, record["username"], exactly=True)
+        assert account is not None  # in our transaction
+        await _remove(work, boxes, change, account, with_mail=with_mail)
 
 
 async def _remove(
@@ -308,17 +312,21 @@ async def _remove(
     change.probes += [Probe("virtual_mailbox_maps", address, there=False) for address in addresses]
 
 
+def _probes(accounts: Sequence[Record]) -> list[Probe]:
+    """Where it shows whether they get mail: what smtpd(8) accepts by."""
+    return [
+        Probe(table, fold(account["email"]))
+        for account in accounts
+        for table in ("virtual_alias_maps", "virtual_mailbox_maps")
+    ]
+
+
 async def there(work: Work, username: str) -> Record:
     """The account of this name. Raises `CannotWrite`: there is none."""
     account = await find_account(work, username)
     if account is None:
         raise CannotWrite(f"there is no account {username}")
     return account
-
-
-async def exactly(work: Work, username: str) -> Record:
-    """The same, of a name as it is in the table."""
-    return await there(work, await work.value("SELECT mailmaps.fold($1)", username))
 
 
 def account_object(account: Record) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Boxes:
                 with self._folder(aside.parent) as parent:
                     if parent is not None:
                         os.rename(aside.hidden, aside.name, src_dir_fd=parent.fd, dst_dir_fd=parent.fd)
-            except (OSError, InTheWay) as error:
+            except (OSError, InTheWay, RecursionError) as error:  # folders a thousand deep
                 where = os.fsdecode(b"/".join((*aside.parent, aside.hidden)))
                 failed.append(f"the mail is in {where} now: {_reason(error)}")
         self._aside = []

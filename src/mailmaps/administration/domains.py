@@ -16,6 +16,7 @@ from mailmaps.administration.numbers import gid_taken
 from mailmaps.administration.step import Change, Prepare
 from mailmaps.database.administration import CannotWrite
 from mailmaps.database.administration_rows import DomainRow, find_domain, free_gid, gid_owner
+from mailmaps.maps.address import fold
 
 if TYPE_CHECKING:
     from mailmaps.administration.boxes import Boxes
@@ -94,6 +95,10 @@ def add_relay(typed: str, transport: str | None, recipients: Sequence[str]) -> P
             await work.insert("mailmaps.relay_recipients", address=address)
         result = {"kind": "relay", "domain": spelt.value, "transport": route, "recipients": addresses}
         said = [f"added {spelt.value}, which is passed on by {route}"]
+        notes.append(
+            "Postfix takes its mail only where relay_domains, relay_recipient_maps, transport_maps are ours "
+            "(`mailmaps postfix-config` has the lines)"
+        )
         return Change(result, said, notes, probes=[Probe("relay_domains", spelt.value)])
 
     return prepare
@@ -175,12 +180,14 @@ def remove(typed: str, *, with_accounts: bool, with_mail: bool) -> Prepare:
                     f"{row.domain} has {counts['accounts']} accounts: remove them, or say --with-accounts"
                 )
             await accounts.remove_all(work, boxes, change, row.gid, with_mail=with_mail)
-            await _remove_addresses(work, change, spelt.value)
-            for alias in await work.fetch(
+            for (alias,) in await work.fetch(
                 "SELECT domain FROM mailmaps.domain_aliases WHERE target = $1 ORDER BY 1", row.domain
             ):
-                await work.delete("mailmaps.domain_aliases", "domain = $1", alias["domain"])
-                change.said.append(f"removed its alias {alias['domain']}")
+                await _remove_addresses(work, change, fold(alias))
+                await work.delete("mailmaps.domain_aliases", "domain = $1", alias)
+                change.said.append(f"removed its alias {alias}")
+        # Also of a domain that was passed on, or an alias: what stayed would be mail that others are sent.
+        await _remove_addresses(work, change, spelt.value)
         await work.delete(_FOLDED[row.kind], _SAME, spelt.value)
         if row.kind != "relay":
             change.probes.append(Probe("virtual_mailbox_domains", spelt.value, there=False))
@@ -256,5 +263,5 @@ async def _counts(work: Work, row: DomainRow) -> dict[str, int]:
        (SELECT count(*) FROM mailmaps.domain_aliases WHERE target = $3) AS aliases, (SELECT count(*) FROM
        mailmaps.relay_recipients WHERE {_IN_DOMAIN.format(column="address")}) AS recipients
     """  # noqa: S608  # names are ours
-    (record,) = await work.fetch(query, row.domain, row.gid, row.domain)
+    (record,) = await work.fetch(query, fold(row.domain), row.gid, row.domain)
     return dict(record)

@@ -133,6 +133,7 @@ def passwd(config: Path, username: str, password_stdin: bool, hash_stdin: bool, 
 @click.option("--quota", type=click.IntRange(0, 2**31 - 1), metavar="MB", help="0: none.")
 @click.option("--allow", multiple=True, type=click.Choice(RIGHTS), help="What it may do.  [repeatable]")
 @click.option("--forbid", multiple=True, type=click.Choice(RIGHTS), help="What it may not.  [repeatable]")
+@force_option
 @json_option
 def change(
     config: Path,
@@ -140,6 +141,7 @@ def change(
     quota: int | None,
     allow: tuple[str, ...],
     forbid: tuple[str, ...],
+    force: bool,
     as_json: bool,
 ) -> None:
     """Change the quota of USERNAME, or what it may do; all else stays."""
@@ -149,6 +151,7 @@ def change(
     perform(
         config,
         lambda _: accounts.change(username, password=None, quota=quota, rights=rights),
+        force=force,
         as_json=as_json,
     )
 

@@ -31,7 +31,7 @@ DOMAINS = """
       FROM mailmaps.relays r
       LEFT JOIN mailmaps.disabled_domains h ON mailmaps.fold(h.domain) = mailmaps.fold(r.domain) COLLATE "C"
    ) AS every
-   WHERE ($1::text IS NULL OR domain LIKE $1) AND ($2::text IS NULL OR domain = $2)
+   WHERE ($1::text IS NULL OR domain LIKE $1) AND ($2::text IS NULL OR mailmaps.fold(domain) = $2)
    ORDER BY domain"""
 
 ACCOUNTS = """

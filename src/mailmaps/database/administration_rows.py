@@ -58,6 +58,7 @@ _ACCOUNT = """
    LEFT JOIN public.domains d ON d.gid = a.gid
    LEFT JOIN mailmaps.rights r ON r.username = a.username
    WHERE mailmaps.fold(a.username) COLLATE "C" = $1"""
+_EXACT_ACCOUNT = _ACCOUNT.replace('mailmaps.fold(a.username) COLLATE "C"', "a.username")
 
 # Boxes at a path, around it ($2: its parents) and within it ($3 to $4, as bytes sort).
 _NEIGHBOURS = """
@@ -117,12 +118,12 @@ async def find_domain(work: Work, domain: str) -> DomainRow | None:
     return DomainRow(*records[0]) if records else None
 
 
-async def find_account(work: Work, username: str) -> asyncpg.Record | None:
-    """The account of this name, with its rights and the name of its domain.
+async def find_account(work: Work, username: str, *, exactly: bool = False) -> asyncpg.Record | None:
+    """The account of this name (folded; `exactly`: as it is written), with its rights and its domain's name.
 
     Raises `CannotWrite` where several differ in case alone, as the how-to allowed.
     """
-    records = await work.fetch(_ACCOUNT, username)
+    records = await work.fetch(_EXACT_ACCOUNT if exactly else _ACCOUNT, username)
     if len(records) > 1:
         names = ", ".join(record["username"] for record in records)
         raise CannotWrite(f"several accounts have that name: {names}; rename one by SQL")
