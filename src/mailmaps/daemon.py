@@ -26,7 +26,7 @@ from mailmaps.config.fingerprint import fingerprint
 from mailmaps.config.settings import Settings
 from mailmaps.connection import Connection, Trust
 from mailmaps.control import Command, CommandError, ControlConnection
-from mailmaps.endpoints import ALL_TABLES, Doors, after_a_restart, endpoints
+from mailmaps.endpoints import ALL_TABLES, Doors, Endpoint, after_a_restart, endpoints
 from mailmaps.http_connection import MOST as MOST_HTTP
 from mailmaps.http_connection import HttpConnection
 from mailmaps.inherited import Inherited, take
@@ -34,6 +34,7 @@ from mailmaps.listeners import Acceptor, IPNetwork, Room, SentAway
 from mailmaps.login_connection import LoginConnection
 from mailmaps.logins import Logins
 from mailmaps.logs import events
+from mailmaps.logs.output import set_level
 from mailmaps.maps.answer import Found, NotFound, Unavailable
 from mailmaps.maps.lookup import Table
 from mailmaps.maps.memo import Memo
@@ -88,6 +89,7 @@ class Daemon:
         )
         self._endpoints = tuple(endpoints(settings, self._doors()))
         self._sockets: list[socket.socket] = []  # of the endpoints
+        self._twice: list[tuple[Endpoint, socket.socket]] = []  # handed over once more
         self._not_ours: list[socket.socket] = []  # handed over, and named by no setting
         self._watching: asyncio.Task[None] | None = None
         self._room: Room | None = None  # there from start() on
@@ -107,8 +109,11 @@ class Daemon:
             if endpoint.setting == "dovecot_auth.inet":
                 log.warning("passwords come in the clear", setting=endpoint.setting, place=endpoint.place)
         for found in left:
-            log.warning("no setting names where systemd listens: who connects is sent away", place=found)
-            self._not_ours.append(found.sock)
+            again = [endpoint for endpoint in self._endpoints if found.is_at(endpoint.place)]
+            self._twice += [(endpoint, found.sock) for endpoint in again]  # two lines of a unit: two ways in
+            if not again:
+                log.warning("no setting names where systemd listens: who connects is sent away", place=found)
+                self._not_ours.append(found.sock)
 
     async def start(self) -> None:
         """Connect, read the held tables if the database lets us, and begin to accept."""
@@ -118,7 +123,7 @@ class Daemon:
         networks: list[IPNetwork] = [ip_network(n) for n in self._settings.listen.allow_networks]
         loop = asyncio.get_running_loop()
         self._room = Room(loop)
-        for endpoint, sock in zip(self._endpoints, self._sockets, strict=True):
+        for endpoint, sock in (*zip(self._endpoints, self._sockets, strict=True), *self._twice):
             Acceptor(sock, endpoint.factory, self._room, loop, networks)
         for sock in self._not_ours:
             Acceptor(sock, SentAway, self._room, loop)
@@ -179,6 +184,7 @@ class Daemon:
         self._use(fresh)
         self._notifier.use(fresh.settings)
         self._settings_read = time()
+        set_level(fresh.settings.log.level)
         return old, after_a_restart(self._settings, fresh.settings)
 
     def _use(self, tables: TableSet) -> None:

@@ -36,6 +36,10 @@ class Inherited:
     def __str__(self) -> str:
         return f"{self.address} (FileDescriptorName={self.name})"
 
+    def is_at(self, place: Place) -> bool:
+        """Whether that is where it listens."""
+        return _is_at(self.sock, place)
+
     @property
     def address(self) -> str:
         """Where it listens, as a socket unit would have it."""

@@ -7,6 +7,7 @@ master.cf, which one service may have to itself.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,9 @@ from pathlib import Path
 
 from mailmaps.maps.cf_text import logical_lines
 from mailmaps.maps.pgsql_cf import default_encoding, read_text
+
+# On root's PATH, but not on that of everybody's cron, nor of Debian's `su`.
+SBIN = ("/usr/sbin", "/sbin")
 
 SECONDS = 20.0  # postconf answers in milliseconds; NSS or a dead mount may not
 
@@ -149,11 +153,21 @@ def edit(config_dir: Path, *arguments: str) -> None:
     _postconf(config_dir, *arguments)
 
 
+def environment() -> dict[str, str]:
+    """For Postfix's programs: su(1) and cron leave their folders out of PATH."""
+    return {**os.environ, "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN])}
+
+
 def _postconf(config_dir: Path | None, *arguments: str) -> str:
     where = ["-c", str(config_dir)] if config_dir is not None else []
     try:
         done = subprocess.run(
-            ["postconf", *where, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
+            ["postconf", *where, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=environment(),
         )
     except FileNotFoundError:
         raise PostconfError("postconf is not installed here") from None

@@ -7,7 +7,7 @@ tries every query, `close` ends everything. A reload makes another set and puts 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mailmaps import cf_files
@@ -150,7 +150,7 @@ class TableSet:
     def away(self) -> dict[str, str | None]:
         """Each database by the setting that names it, and why it cannot be reached, while that is so."""
         found = {"database.dsn": self._pool.away} if self._uses_pool else {}
-        found |= {database.name: database.pool.away for database in self._cf_databases.values()}
+        found |= {name: database.pool.away for name, database in self._named()}
         found |= {} if self.logins is None else {self.logins.dsn: self.logins.away}
         return found | {"database.write_dsn": self.sending.away}
 
@@ -169,12 +169,18 @@ class TableSet:
             found["changes"] = {**found["changes"], "logins": self.logins.changes}
         return found
 
+    def _named(self) -> Iterator[tuple[str, CfDatabase]]:
+        """The databases of `.cf` files by names of their own: two may differ in the user alone."""
+        seen: set[str] = set()
+        for database in self._cf_databases.values():
+            name = database.name if database.name not in seen else f"{database.name} ({len(seen) + 1})"
+            seen.add(name)
+            yield name, database
+
     def _databases(self) -> dict[str, object]:
         """The connections, by the setting that names the database; those of `.cf` files by their names."""
         found: dict[str, object] = {"database.dsn": self._pool.state} if self._uses_pool else {}
-        for database in self._cf_databases.values():
-            name = database.name
-            found[name if name not in found else f"{name} ({len(found)})"] = database.pool.state
+        found |= {name: database.pool.state for name, database in self._named()}
         if self.logins is not None:  # a pool of its own, also where there is no auth_dsn
             found["database.auth_dsn"] = self.logins.pool
         if (pool := self.sending.pool) is not None:

@@ -124,7 +124,7 @@ def test_a_postmap_that_fails_changes_nothing(
             (tmp_path / "bin/postmap").write_text(f"#!/bin/sh\n{script}\n")
             (tmp_path / "bin/postmap").chmod(0o755)
         patch.setenv("PATH", str(tmp_path / "bin"))
-        patch.setattr("mailmaps.filemaps.postmap.SBIN", ())
+        patch.setattr("mailmaps.postconf.SBIN", ())
         with pytest.raises(PostmapError):
             replace(file, {b"d@ex.test": b"4"})
         with pytest.raises(PostmapError):

@@ -64,7 +64,7 @@ def test_trouble_is_not_taken_for_lost_keys(
 
 def test_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("mailmaps.filemaps.postmap.SBIN", ())
+    monkeypatch.setattr("mailmaps.postconf.SBIN", ())
     with pytest.raises(PostmapError, match=r"not installed here \(Debian: postfix"):
         Postmap(tmp_path).differing("lmdb:/x", lambda: ROWS.items())
     with pytest.raises(PostmapError, match="not installed"):

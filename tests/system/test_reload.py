@@ -227,3 +227,14 @@ async def connections(database: Database) -> int:
             database.name,
         )
     )
+
+
+async def test_the_level_of_the_log_is_reloaded_too(daemon: Daemon) -> None:
+    assert daemon.run("reload").returncode == 0
+    assert await eventually_async(lambda: daemon.log().count("reloading: reloaded") == 1, LIMIT)
+    text = daemon.config.read_text()
+    daemon.config.write_text(text + '\n[log]\nlevel = "error"\n')
+    assert daemon.run("reload").returncode == 0
+    daemon.config.write_text(text)
+    assert daemon.run("reload").returncode == 0
+    assert await eventually_async(lambda: daemon.log().count("reloading: reloaded") == 2, LIMIT), daemon.log()

@@ -294,3 +294,14 @@ def test_the_watchdog_is_fed_whatever_the_only_endpoint_is(
     assert f"endpoint={only}.unix" in log, "that it is the one which is asked"
     after = log.partition(f"endpoint={only}.unix")[2].splitlines()[1:]
     assert [line for line in after if "mailmaps.daemon: stopped" not in line] == [], "a question is no event"
+
+
+def test_a_socket_that_is_handed_over_twice_is_two_ways_in(
+    manager: ServiceManager, server: EmbeddedPostgres
+) -> None:
+    daemon = daemon_of(manager, server)
+    manager.hold(manager.sockets[0].dup(), "inet")
+    with daemon:
+        for _ in range(20):
+            assert daemon.ask(TABLE, "known@a.test") == "200 d@x.test"
+        assert "no setting names" not in daemon.log()

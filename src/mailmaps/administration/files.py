@@ -8,7 +8,6 @@ files is asked of Postfix's own postmap(1).
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,8 +18,8 @@ from mailmaps.config.settings import Settings
 from mailmaps.filemaps.fileset import FileSet
 from mailmaps.filemaps.folder import AlreadyFollowed, FolderError, ask_to_force, following, withheld
 from mailmaps.filemaps.once import Failed, bring_up
-from mailmaps.filemaps.postmap import SBIN
 from mailmaps.filemaps.targets import FileTable, listable, targets
+from mailmaps.postconf import environment
 
 # Seconds that a `--follow` may take to follow one change; it takes hundredths, and some ten while it reads a
 # million accounts.
@@ -129,14 +128,13 @@ class Files:
         file = self._folder / next(one.file for one in self._tables if one.name == probe.table)
         words = ["postmap", *_config(self._settings), "-q", probe.key]
         words.append(f"{self._settings.filemaps.type}:{file}")
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN])
         try:
             done = subprocess.run(
                 words,
                 capture_output=True,
                 timeout=POSTMAP_LIMIT,
                 check=False,
-                env={**os.environ, "PATH": path},
+                env=environment(),
             )
         except FileNotFoundError:
             raise FilesTrouble("postmap is not installed here") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -11,11 +10,10 @@ from pathlib import Path
 from threading import Timer
 from typing import IO
 
+from mailmaps.postconf import environment
+
 # Seconds that postmap may take for a file; a million keys take a few.
 LIMIT = 600.0
-
-# On root's PATH, but not on that of everybody's cron.
-SBIN = ("/usr/sbin", "/sbin")
 
 Rows = Callable[[], Iterable[tuple[bytes, bytes]]]
 
@@ -68,7 +66,7 @@ class Postmap:
     ) -> Iterator[subprocess.Popen[bytes]]:
         try:
             process = subprocess.Popen(
-                [*self._words, *words], stdin=stdin, stdout=stdout, stderr=stderr, env=_environment()
+                [*self._words, *words], stdin=stdin, stdout=stdout, stderr=stderr, env=environment()
             )
         except FileNotFoundError:
             raise PostmapError(
@@ -81,10 +79,6 @@ class Postmap:
                 yield process
         finally:
             limit.cancel()
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN])}
 
 
 def _differing(lines: IO[bytes], rows: Iterable[tuple[bytes, bytes]]) -> list[bytes]:

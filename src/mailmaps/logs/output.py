@@ -170,6 +170,16 @@ def log_to_stderr(level: str) -> Output:
     return output
 
 
+def set_level(level: str) -> None:
+    """Another level from now on."""
+    logging.getLogger().setLevel(level.upper())
+
+
+def is_logging() -> bool:
+    """Whether `log_to_stderr` has been called."""
+    return any(isinstance(handler, Output) for handler in logging.getLogger().handlers)
+
+
 def _nowhere() -> int:
     """Started without standard error. Its number must be taken: a socket may get it and our lines with it."""
     fd = os.open(os.devnull, os.O_WRONLY)
