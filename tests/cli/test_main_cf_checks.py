@@ -126,6 +126,31 @@ def test_as_shipped_nothing_is_wrong(folder: Path, example: str) -> None:
             "virtual_alias_maps asks tcp:127.0.0.1:17011, which is transport_maps",
         ),
         (
+            ("-e", "virtual_mailbox_domains=lmdb:/var/lib/mailmaps-filemaps/virtual_alias_maps"),
+            Level.ERROR,
+            EVERYBODY,
+            "virtual_mailbox_domains asks lmdb:/var/lib/mailmaps-filemaps/virtual_alias_maps, which is "
+            "virtual_alias_maps: its answers mean something else",
+        ),
+        (
+            ("-e", "virtual_alias_domains=proxy:lmdb:/var/lib/mailmaps-filemaps/virtual_mailbox_domains"),
+            Level.ERROR,
+            EVERYBODY,
+            "which is virtual_mailbox_domains: its answers mean something else",
+        ),
+        (
+            ("-e", "virtual_mailbox_domains=$virtual_mailbox_maps"),
+            Level.ERROR,
+            EVERYBODY,
+            "virtual_mailbox_domains asks tcp:127.0.0.1:17014, which is virtual_mailbox_maps",
+        ),
+        (
+            ("-e", "virtual_alias_domains=$virtual_alias_maps"),
+            Level.WARNING,
+            "postfix virtual_alias_domains",
+            "is $virtual_alias_maps, so Postfix asks tcp:127.0.0.1:17013 about every domain",
+        ),
+        (
             ("-P", "submission/inet/virtual_alias_maps=socketmap:inet:127.0.0.1:17020:aliases"),
             Level.ERROR,
             "submission/inet",
@@ -156,6 +181,17 @@ def test_a_domain_list_may_be_mixed_and_a_table_lent(folder: Path) -> None:
         "local_recipient_maps=$virtual_mailbox_maps",
     )
     assert tables(folder) == []
+
+
+def test_the_defaults_of_files(folder: Path) -> None:
+    for file in ("main.cf", "master.cf"):
+        shutil.copy(EXAMPLES / "virtual" / file, folder / file)
+    edit(folder, "-X", "virtual_alias_domains", "virtual_mailbox_domains")
+    own = parse('delivery = "virtual"\n[postfix]\nrecipient_delimiter = "+"\n')
+    assert [(level, text.partition(",")[0]) for level, _, text in tables(folder, own)] == [
+        (Level.WARNING, "is not set"),
+        (Level.ERROR, "is not set"),
+    ]
 
 
 def test_an_alias_source_that_knows_bare_keys_is_the_worse_default(folder: Path) -> None:
@@ -222,7 +258,7 @@ RELAY = "smtpd_relay_restrictions"
             [("-P", f"smtp/inet/{RELAY}=permit,reject_unauth_destination")],
             Level.ERROR,
             "smtp/inet",
-            "an open relay",
+            "smtpd(8) does not serve like that",
         ),
         (
             [("-P", f"smtp/inet/{RELAY}=check_sender_access,tcp:127.0.0.1:17012,reject_unauth_destination")],

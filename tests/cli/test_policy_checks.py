@@ -67,6 +67,7 @@ def test_a_list_is_read(text: str, expected: tuple[str, Mapping[str, str]] | Non
         ("permit_sasl_authenticated", {}, "permit_sasl_authenticated"),
         ("permit_sasl_authenticated", {"smtpd_sasl_auth_enable": "no"}, ""),
         ("permit_mynetworks, permit", {}, "permit_mynetworks"),
+        ("warn_if_reject PERMIT", {}, "permit"),
         ("permit_mynetworks", {"mynetworks": ""}, ""),
         ("reject_unlisted_sender, permit", {}, "permit"),
         ("trusted", {"smtpd_restriction_classes": "trusted", "trusted": "permit"}, "permit"),
@@ -79,6 +80,12 @@ def test_what_permits_before_is_an_error(before: str, values: dict[str, str], be
         assert f"{SENDER}: {behind} stands before check_policy_service" in found[0].text
     else:
         assert told(found) == [(Level.OK, "policy")]
+
+
+def test_a_service_whose_refusals_are_only_logged() -> None:
+    found = service_findings(parse(""), [smtpd(**{SENDER: f"Warn_If_Reject {ASK}", DATA: ASK})])
+    assert told(found) == [(Level.WARNING, "submission/inet")]
+    assert f"{SENDER}: warn_if_reject stands before check_policy_service" in found[0].text
 
 
 def test_a_permit_of_another_list_does_not_matter() -> None:

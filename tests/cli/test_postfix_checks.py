@@ -239,6 +239,21 @@ def test_owners_from_elsewhere(site: Site, setting: str, wrong: bool) -> None:
         )
 
 
+def test_aliases_that_cleanup_does_not_know(site: Site) -> None:
+    site.edit("-e", "virtual_alias_maps=lmdb:FILES/virtual_alias_maps, hash:/etc/postfix/virtual")
+    found = site.findings()
+    assert [(one.level, one.subject.removeprefix("master.cf ")) for one in found] == [
+        (Level.ERROR, "smtp/inet"),
+        (Level.ERROR, "submission/inet"),
+        (Level.ERROR, "submissions/inet"),
+    ]
+    assert "virtual_alias_maps has hash:/etc/postfix/virtual, which is not in that of" in found[0].text
+    command, option, words = found[0].remedy.split(" ", 2)
+    assert (command, option) == ("postconf", "-P")
+    site.edit(option, words.strip("'"))
+    assert [level for level, _, _ in site.told()] == [Level.OK], "the remedy is right"
+
+
 @pytest.mark.parametrize(
     ("limit", "message", "wrong"),
     [("0", "0", False), ("51200000", "10240000", False), ("100", "10240000", True), ("100", "0", True)],

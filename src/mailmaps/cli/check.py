@@ -69,7 +69,7 @@ def _all_findings(config: Path, config_dir: Path | None, most: int | None) -> It
     yield from asyncio.run(writing_findings(settings))
     yield from asyncio.run(cf_findings(settings, files_of_daemon(settings)))
     yield from asyncio.run(row_findings(settings, rules, most=most))
-    yield from asyncio.run(domain_findings(settings, rules, most=most))
+    yield from asyncio.run(domain_findings(settings, rules, most=most, config_dir=config_dir))
     yield from postfix_findings(settings, config_dir or Path(settings.postfix.config_directory))
     yield from endpoint_findings(settings)
 

@@ -69,6 +69,7 @@ def service_findings(settings: Settings, smtpds: Sequence[Smtpd]) -> list[Findin
         if mine := [one for one in found if is_ours(settings, one)]:
             ours[smtpd.name] = mine
             findings += _behind(smtpd, mine)
+            findings += _only_logged(smtpd, mine)
             findings += _open_in_an_outage(smtpd, mine)
             findings += _by_both(smtpd, settings)
         findings += _nobody_listens(smtpd, [one for one in found if one not in mine], settings)
@@ -95,6 +96,18 @@ def _behind(smtpd: Smtpd, ours: list[Asked]) -> Iterator[Finding]:
                 f"{one.parameter}: {one.behind} stands before check_policy_service, so that whoever it "
                 "permits is not asked about",
                 f"put check_policy_service before {one.behind}",
+            )
+
+
+def _only_logged(smtpd: Smtpd, ours: list[Asked]) -> Iterator[Finding]:
+    for one in ours:
+        if one.warned:
+            yield Finding(
+                Level.WARNING,
+                smtpd.subject,
+                f"{one.parameter}: warn_if_reject stands before check_policy_service: what it refuses "
+                "is only logged",
+                'take warn_if_reject out; senders.mode and limits.action have "observe" for a trial',
             )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from mailmaps import postconf
 from mailmaps.cli import main_cf
 from mailmaps.cli.main_cf import Endpoints, Reader
+from mailmaps.cli.our_tables import WORD, OurTables
 from mailmaps.cli.postfix import FILE_TYPES, OF_VIRTUAL, READERS
 from mailmaps.cli.socket_checks import may
 from mailmaps.config import Settings
@@ -39,6 +40,7 @@ def table_findings(
                 findings += _apart(reader, files)
                 findings += _limit(reader)
     findings += _mixed(readers, files, endpoints, settings)
+    findings += _not_expanded(readers, settings)
     findings += _not_queued(readers, files, settings)
     named = _named(config_dir, files)
     findings += _missing(named)
@@ -174,6 +176,26 @@ _ASKED_BEFORE_VIRTUAL = {
     "cleanup": ("virtual_alias_maps",),
     "virtual": (),
 }
+
+
+def _not_expanded(readers: list[Reader], settings: Settings) -> Iterator[Finding]:
+    """smtpd(8) accepts by its own list of tables, and its cleanup(8) may have another by `-o`."""
+    ours = OurTables(settings)
+    cleanups = {reader.name: reader for reader in readers if reader.program == "cleanup"}
+    for reader in readers:
+        cleanup = cleanups.get(f"{reader.values.get('cleanup_service_name', 'cleanup')}/unix")
+        if reader.program != "smtpd" or cleanup is None:
+            continue
+        expanded = WORD.findall(cleanup.values.get("virtual_alias_maps", ""))
+        for word in WORD.findall(reader.values.get("virtual_alias_maps", "")):
+            if word not in expanded and ours.named(word) is None:
+                yield Finding(
+                    Level.ERROR,
+                    reader.service,
+                    f"virtual_alias_maps has {word}, which is not in that of {cleanup.name}: aliases that it "
+                    "alone has are accepted, and bounce",
+                    f"postconf -P '{cleanup.name}/virtual_alias_maps={','.join([*expanded, word])}'",
+                )
 
 
 def _not_queued(readers: list[Reader], files: _Files, settings: Settings) -> Iterator[Finding]:

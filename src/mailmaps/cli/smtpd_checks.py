@@ -9,27 +9,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 
-from mailmaps.cli.main_cf import Endpoints, Reader
+from mailmaps.cli.main_cf import Reader
+from mailmaps.cli.our_tables import OurTables
+from mailmaps.cli.relay_checks import relay_findings
 from mailmaps.cli.restrictions import logs_in, words_of
 from mailmaps.config import Settings
 from mailmaps.findings import Finding, Level
 
-# What keeps strangers from relaying (postconf(5) smtpd_relay_restrictions: "at least one of").
-_REFUSES = frozenset(
-    {"reject", "reject_unauth_destination", "defer", "defer_if_permit", "defer_unauth_destination"}
-)
-
 # A network of strangers begins where it is wider than what one customer gets from his provider.
 WIDEST = {4: 24, 6: 48}
-
-# What a client says of itself, and may say anything.
-_FORGED = (
-    "check_sender_access",
-    "check_helo_access",
-    "check_ehlo_access",
-    "check_recipient_access",
-    "check_sasl_access",
-)
 
 _CERTIFICATES = (
     "smtpd_tls_chain_files",
@@ -41,82 +29,17 @@ _CERTIFICATES = (
 
 def smtpd_findings(settings: Settings, readers: Sequence[Reader]) -> list[Finding]:
     """What is wrong with any smtpd of master.cf."""
-    endpoints = Endpoints(settings)
+    tables = OurTables(settings)
     findings: list[Finding] = []
     for reader in readers:
         if reader.program == "smtpd":
-            findings += _relays(reader, endpoints, settings)
+            findings += relay_findings(reader, tables)
             findings += _networks(reader)
             findings += _logins(reader)
             findings += _certificate(reader)
             findings += _unlisted(reader)
+            findings += _unmapped(reader)
     return findings
-
-
-def _relays(reader: Reader, endpoints: Endpoints, settings: Settings) -> Iterator[Finding]:
-    """Postfix serves nobody without one of `_REFUSES` in either list ("at least one working instance")."""
-    relay = words_of(reader.values, "smtpd_relay_restrictions")
-    recipient = words_of(reader.values, "smtpd_recipient_restrictions")
-    if not relay and not _REFUSES.isdisjoint(recipient):
-        yield Finding(
-            Level.WARNING,
-            reader.service,
-            "smtpd_relay_restrictions is empty: what permits in smtpd_recipient_restrictions before "
-            "reject_unauth_destination, a table's OK too, lets strangers relay",
-            "smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination",
-        )
-    elif _REFUSES.isdisjoint(relay) and _REFUSES.isdisjoint(recipient):
-        yield Finding(
-            Level.ERROR,
-            reader.service,
-            "neither smtpd_relay_restrictions nor smtpd_recipient_restrictions refuses to relay: smtpd(8) "
-            "does not serve like that",
-            "smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination",
-        )
-    deciding = relay or recipient
-    if logs_in(reader.values) and not {"permit_sasl_authenticated", "permit"} & set(deciding):
-        yield Finding(
-            Level.WARNING,
-            reader.service,
-            "people log in here, but no permit_sasl_authenticated lets them send to other domains",
-            "smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination",
-        )
-    for number, word in enumerate(deciding):
-        if word in _REFUSES:
-            return
-        table = deciding[number + 1] if number + 1 < len(deciding) else ""
-        if word == "permit":
-            yield Finding(
-                Level.ERROR,
-                reader.service,
-                "`permit` stands before reject_unauth_destination: an open relay",
-                "take it out",
-            )
-        elif word.startswith("check_") and endpoints.ours_in(table):
-            yield from _permitting_table(reader, word, table, settings)
-
-
-def _permitting_table(reader: Reader, word: str, table: str, settings: Settings) -> Iterator[Finding]:
-    """access(5): OK, a number and RELAY permit; whatever stands in such a table is an action."""
-    name = table.rpartition(":")[2]
-    by_port = {f"tcp:{one.tcp}": one for one in settings.tables.values() if one.tcp}
-    ours = by_port.get(table) or settings.tables.get(name)
-    if ours is not None and not ours.parameter.startswith("check_"):
-        yield Finding(
-            Level.ERROR,
-            reader.service,
-            f"{word} asks {table}, which is {ours.parameter}: its values are no actions, and `OK` or a "
-            "number there is an open relay",
-            "a table of its own, with parameter = the restriction's name",
-        )
-    elif word in _FORGED:
-        yield Finding(
-            Level.WARNING,
-            reader.service,
-            f"{word} {table} stands before reject_unauth_destination: anybody may claim to be "
-            "who it says OK to",
-            "put it behind reject_unauth_destination, or into smtpd_sender_restrictions",
-        )
 
 
 def _networks(reader: Reader) -> Iterator[Finding]:
@@ -206,3 +129,18 @@ def _unlisted(reader: Reader) -> Iterator[Finding]:
                 f"{maps} is empty: every address of {domains} is accepted, and what nobody has bounces later",
                 f"{maps} as mailmaps postfix-config prints it",
             )
+
+
+def _unmapped(reader: Reader) -> Iterator[Finding]:
+    """FILTER_README: mail that comes back from a content filter is rewritten then, and only then."""
+    values = reader.values
+    overrides = values.get("receive_override_options", "").replace(",", " ").lower().split()
+    filters = [values.get(name, "") for name in ("content_filter", "smtpd_proxy_filter")]
+    if "no_address_mappings" in overrides and not any(filters) and values.get("virtual_alias_maps"):
+        yield Finding(
+            Level.ERROR,
+            reader.service,
+            "receive_override_options has no_address_mappings, and no content_filter brings the mail back: "
+            "smtpd(8) accepts what virtual_alias_maps knows, cleanup(8) does not expand it, and it bounces",
+            "take it out, or give it by -o to the service before a content filter alone",
+        )

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mailmaps.cli.main_cf import LOOPBACK, Endpoints, Reader, listens
+from mailmaps.cli.our_tables import WORD, OurTable, OurTables
+from mailmaps.cli.postfix import FILE_TYPES
 from mailmaps.config import Settings
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.tables import KINDS
@@ -23,20 +25,17 @@ _SAME = {
 # What local(8) refuses to have from the network (local.c:914, mailbox.c:341).
 _OF_LOCAL = ("alias_maps", "mailbox_command_maps")
 
-# A word of a list of tables: TYPE:NAME, `{...}` around an inline table.
-_TABLE = re.compile(r"(?:[a-z][\w-]*:)+(?:\{.*\}|[^\s,{}]+)")
-
 
 def table_list_findings(settings: Settings, readers: Sequence[Reader]) -> list[Finding]:
     """What is wrong with the lists of tables of any service."""
-    endpoints = Endpoints(settings)
+    endpoints, ours = Endpoints(settings), OurTables(settings)
     findings: list[Finding] = []
     for reader in readers:
         findings += _refused_by_local(reader)
-        findings += _left_at_default(reader, endpoints, settings)
+        findings += _left_at_default(reader, ours, settings)
         findings += _mixed(reader, endpoints)
         findings += _by_proxy(reader)
-        findings += _at_another(reader, endpoints, settings)
+        findings += _at_another(reader, ours)
     return findings + list(_nobody_listens(settings, readers, endpoints))
 
 
@@ -60,13 +59,17 @@ def _refused_by_local(reader: Reader) -> Iterator[Finding]:
             )
 
 
-def _left_at_default(reader: Reader, endpoints: Endpoints, settings: Settings) -> Iterator[Finding]:
+def _left_at_default(reader: Reader, ours: OurTables, settings: Settings) -> Iterator[Finding]:
     """Their defaults are $virtual_alias_maps and $virtual_mailbox_maps (mail_params.h:489, 2755)."""
     if reader.program != "trivial-rewrite":  # who asks for domains (resolve.c:489-558)
         return
-    if "virtual_alias_domains" not in reader.written and (
-        tables := endpoints.ours_in(reader.values.get("virtual_alias_maps", ""))
-    ):
+    written = reader.written.get("virtual_alias_domains")
+    tables = [
+        one
+        for one in ours.in_value(reader.values.get("virtual_alias_domains", ""))
+        if one.parameter == "virtual_alias_maps"
+    ]
+    if tables and (written is None or "$" in written):
         exactly = [
             source
             for one in settings.tables.values()
@@ -75,21 +78,22 @@ def _left_at_default(reader: Reader, endpoints: Endpoints, settings: Settings) -
             if source != "builtin"
         ]
         risk = f"; a row of {exactly[0]} whose key is a domain makes it one" if exactly else ""
+        so = "is not set" if written is None else f"is {written}"
         yield Finding(
             Level.WARNING,
             "postfix virtual_alias_domains",
-            f"is not set, so Postfix asks {tables[0]} about every domain, whether it is a virtual alias "
+            f"{so}, so Postfix asks {tables[0].word} about every domain, whether it is a virtual alias "
             f"domain{risk}",
             "postconf -e virtual_alias_domains=",
         )
     if "virtual_mailbox_domains" not in reader.written and (
-        tables := endpoints.ours_in(reader.values.get("virtual_mailbox_maps", ""))
+        tables := ours.in_value(reader.values.get("virtual_mailbox_maps", ""))
     ):
         yield Finding(
             Level.ERROR,
             "postfix virtual_mailbox_domains",
-            f"is not set, so Postfix asks {tables[0]}, which has addresses: no domain of ours is known, and "
-            "mail for it is refused",
+            f"is not set, so Postfix asks {tables[0].word}, which has addresses: no domain of ours is known, "
+            "and mail for it is refused",
             "mailmaps postfix-config prints the line",
         )
 
@@ -99,7 +103,7 @@ def _mixed(reader: Reader, endpoints: Endpoints) -> Iterator[Finding]:
     for parameter, value in _lists(reader):
         if not parameter.endswith("_maps"):
             continue
-        tables = _TABLE.findall(value)
+        tables = WORD.findall(value)
         ours = [table for table in tables if endpoints.ours_in(table)]
         others = [table for table in tables if table not in ours]
         if ours and others:
@@ -124,30 +128,34 @@ def _by_proxy(reader: Reader) -> Iterator[Finding]:
             )
 
 
-def _at_another(reader: Reader, endpoints: Endpoints, settings: Settings) -> Iterator[Finding]:
-    """A table asked at the port, or by the name, of another table."""
-    by_port = {f"tcp:{one.tcp}": name for name, one in settings.tables.items() if one.tcp}
+def _at_another(reader: Reader, ours: OurTables) -> Iterator[Finding]:
+    """A table asked at the port, by the name, or in the file of another table."""
     for parameter, value in _lists(reader):
-        if "$" in reader.written[parameter]:
+        if "$" in reader.written[parameter] and parameter != "virtual_mailbox_domains":
             continue  # another's tables on purpose
-        wanted = _SAME.get(parameter, parameter)
-        for table in endpoints.ours_in(value):
-            name = table.rpartition(":")[2] if table.startswith("socketmap:") else by_port.get(table)
-            if name is None or name not in settings.tables:
-                what = f"has no table {name}" if name else "has another protocol there"
+        for table in ours.in_value(value):
+            if not table.name and _is_file(table):
+                continue  # a file that nobody writes (`postfix_checks`)
+            if not table.name:
+                _, _, name = table.word.rpartition(":")
+                what = "has another protocol there" if "tcp:" in table.word else f"has no table {name}"
                 yield Finding(
                     Level.ERROR,
                     reader.service,
-                    f"{parameter} asks {table}, and mailmaps {what}: mail waits",
+                    f"{parameter} asks {table.word}, and mailmaps {what}: mail waits",
                     "mailmaps postfix-config prints the right lines",
                 )
-            elif settings.tables[name].parameter != wanted and name != parameter:
+            elif table.parameter != _SAME.get(parameter, parameter) and table.name != parameter:
                 yield Finding(
                     Level.ERROR,
                     reader.service,
-                    f"{parameter} asks {table}, which is {name}: its answers mean something else",
+                    f"{parameter} asks {table.word}, which is {table.name}: its answers mean something else",
                     "mailmaps postfix-config prints the right lines",
                 )
+
+
+def _is_file(table: OurTable) -> bool:
+    return table.word.removeprefix("proxy:").startswith(tuple(f"{kind}:" for kind in FILE_TYPES))
 
 
 def _nobody_listens(settings: Settings, readers: Sequence[Reader], endpoints: Endpoints) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mailmaps import cf_files
@@ -24,6 +25,7 @@ from mailmaps.database.connect import (
 from mailmaps.database.listing import read_rows
 from mailmaps.doctor.asking import CannotTell, End, Lookups, lookups
 from mailmaps.doctor.counted import Counted
+from mailmaps.doctor.main_cf_domains import class_findings
 from mailmaps.findings import Finding, Level
 from mailmaps.maps.address import fold
 from mailmaps.maps.cf_text import CfError
@@ -43,9 +45,15 @@ MOST_KEYS = 10_000
 _CLASSES = ("virtual_alias_domains", "relay_domains")
 
 
-async def domain_findings(settings: Settings, rules: Rules, *, most: int | None) -> list[Finding]:
-    """What is wrong with any domain, and with what `.cf` files say of addresses."""
-    counted = Counted(most)
+async def domain_findings(
+    settings: Settings, rules: Rules, *, most: int | None, config_dir: Path | None = None
+) -> list[Finding]:
+    """What is wrong with any domain, and with what `.cf` files say of addresses.
+
+    Postfix's own lists are those of `config_dir` (None: of postfix.config_directory).
+    """
+    counted, listed = Counted(most), list[Finding]()
+    folder = config_dir or Path(settings.postfix.config_directory)
     try:
         domains = await _keys(settings, "virtual_mailbox_domains", rules)
         async with lookups(settings, rules) as asked:
@@ -53,16 +61,26 @@ async def domain_findings(settings: Settings, rules: Rules, *, most: int | None)
                 some = domains[first : first + TOGETHER]
                 await asyncio.gather(*(_domain(asked, rules, one, counted) for one in some))
             await _queried_aliases(settings, asked, counted)
+            listed += await asyncio.to_thread(_listed, domains, rules, counted, folder)
     except (ConnectError, CannotTell, SettingsError) as error:
-        return [Finding(Level.WARNING, "domains", f"not looked at: {error}", "mend what is named above")]
+        return await _not_looked_at(str(error), rules, folder)
     except (Refused, *BREAKS, TimeoutError) as error:
-        text = f"not looked at: {reason(error)}"
-        return [Finding(Level.WARNING, "domains", text, "mend what is named above")]
-    found = counted.findings()
+        return await _not_looked_at(reason(error), rules, folder)
+    found = listed + counted.findings()
     if domains and not found:
         text = f"{len(domains):,}: the postmaster of each gets mail, and each is ours in one way"
         found.append(Finding(Level.OK, "domains", text))
     return found
+
+
+async def _not_looked_at(why: str, rules: Rules, folder: Path) -> list[Finding]:
+    """Without our domains it still shows whether one of Postfix's lists has all there are."""
+    said = Finding(Level.WARNING, "domains", f"not looked at: {why}", "mend what is named above")
+    return [said, *await asyncio.to_thread(_listed, [], rules, Counted(), folder)]
+
+
+def _listed(domains: list[str], rules: Rules, counted: Counted, config_dir: Path) -> list[Finding]:
+    return list(class_findings(domains, rules, counted, config_dir))
 
 
 async def _domain(asked: Lookups, rules: Rules, domain: str, counted: Counted) -> None:
