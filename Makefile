@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAILMAPS := $(BIN)/mailmaps
 
-.PHONY: demo test check install test-packages clean differential test-debian13 test-install bench bench-quick bench-picture chaos outages
+.PHONY: demo test check install uninstall test-packages clean differential test-debian13 test-install bench bench-quick bench-picture chaos outages
 
 demo: $(VENV)/.demo
 	@exec $(MAILMAPS) demo
@@ -44,6 +44,10 @@ PREFIX ?= /opt/mailmaps
 
 install:
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PYTHON='$(PYTHON)' sh packaging/install.sh
+
+# Takes that away again; settings, what is below /var, mail and the database stay (docs/installing.md).
+uninstall:
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' sh packaging/uninstall.sh
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache

@@ -35,7 +35,7 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", ["serve", "report"])
+@pytest.mark.parametrize("command", ["serve", "filemaps", "report"])
 def test_each_wrong_setting_is_an_error_of_the_journal(tmp_path: Path, config: Path, command: str) -> None:
     code, lines = run(tmp_path, command, "--config", str(config), journal=True)
     assert code == 78

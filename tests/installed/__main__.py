@@ -1,7 +1,7 @@
 """The steps, in order: `python3 -m tests.installed [STEP...]` in the booted tree, as root.
 
-setup, mail, doctor, prometheus, load, upgrade, back. The first thing that is not as promised ends it (exit
-code 1).
+setup, mail, doctor, prometheus, load, sockets, failure, upgrade, back, uninstall. The first thing that is not
+as promised ends it (exit code 1).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import socket
 import sys
 import time
 from functools import partial
@@ -31,6 +32,10 @@ RIGHT_WARNINGS: tuple[str, ...] = ()
 MAIN_CF = Path("/etc/postfix/main.cf")
 MASTER_CF = Path("/etc/postfix/master.cf")
 KEPT = Path("/root/kept")
+SETTINGS = Path("/etc/mailmaps/mailmaps.toml")
+
+# One that no socket unit has: the daemon binds it, below its sandbox.
+LOGIN = "/run/mailmaps/login.sock"
 
 METRICS = "http://127.0.0.1:17021"
 PROMETHEUS = "http://127.0.0.1:9090"
@@ -164,8 +169,6 @@ def questions() -> list[Question]:
 
 def asked(table: str, key: str) -> bytes:
     """The reply that the daemon gives while nothing happens to it."""
-    import socket
-
     ports = {"virtual_mailbox_domains": 17012, "virtual_alias_maps": 17013, "virtual_mailbox_maps": 17014}
     with socket.create_connection(("127.0.0.1", ports.get(table, 17017)), timeout=30) as connection:
         connection.sendall(f"get {key}\n".encode())
@@ -187,7 +190,7 @@ def load() -> None:
             run(line)
             time.sleep(BETWEEN)
             check(tally.answered > before, f"{tally.answered - before} answers meanwhile")
-    judge(tally.text(), tally.refused, len(tally.wrong), tally.unanswered)
+    judge(tally.text(), tally.refused, tally.hung, len(tally.wrong), tally.unanswered)
 
 
 def judge(text: str, *troubles: int) -> None:
@@ -201,7 +204,7 @@ def upgrade() -> None:
         run(f"{LIBRARIES} make --no-print-directory -C {PROJECT} install >/dev/null")
         run("systemctl restart mailmaps mailmaps-filemaps")
         time.sleep(BETWEEN)
-    judge(tally.text(), tally.refused, len(tally.wrong), tally.unanswered)
+    judge(tally.text(), tally.refused, tally.hung, len(tally.wrong), tally.unanswered)
     eventually(lambda: rcpt(USER)[0] == 250, f"smtpd(8) accepts {USER}")
 
 
@@ -217,7 +220,74 @@ def back() -> None:
     check(same, "main.cf and master.cf are as before")
 
 
-STEPS = {one.__name__: one for one in (setup, mail, doctor, prometheus, load, upgrade, back)}
+def sockets() -> None:
+    """A unix socket that the daemon binds itself, and a socket unit changed as systemd/README.md says."""
+    change('[login]\nunix = ""', f'[login]\nunix = "{LOGIN}"')
+    run("systemctl restart mailmaps")
+    eventually(lambda: Path(LOGIN).is_socket(), f"the daemon has bound {LOGIN}")
+    run(f"mailmaps login {USER}", typed="a-long-password-of-jan\n")
+    drop_in = Path("/etc/systemd/system/mailmaps-inet.socket.d/override.conf")
+    drop_in.parent.mkdir()
+    old, new = "127.0.0.1:17020", "127.0.0.1:17120"
+    lines = [one for one in quiet("systemctl", "cat", "mailmaps-inet.socket").splitlines() if "=127." in one]
+    drop_in.write_text("[Socket]\nListenStream=\n" + "\n".join(lines).replace(old, new) + "\n")
+    change(f'inet = "{old}"', f'inet = "{new}"')
+    run("systemctl daemon-reload")  # as systemctl edit does
+    run(readme_line("systemctl stop mailmaps mailmaps-inet.socket"))
+    for unit in ("mailmaps.service", "mailmaps-inet.socket"):
+        check(quiet("systemctl", "is-active", unit).strip() == "active", f"{unit} is active")
+    eventually(lambda: get(f"{METRICS}/readyz")[0] == 200, "/readyz says 200")
+    socket.create_connection(("127.0.0.1", 17120), timeout=30).close()
+
+
+def change(old: str, new: str) -> None:
+    """A line of mailmaps.toml. Raises `Failed`."""
+    text = SETTINGS.read_text()
+    check(text.count(old) == 1, f"{SETTINGS}: {new.splitlines()[-1]}")
+    SETTINGS.write_text(text.replace(old, new))
+
+
+def readme_line(begin: str) -> str:
+    """The command of systemd/README.md that begins so. Raises `Failed`."""
+    lines = (PROJECT / "systemd" / "README.md").read_text(encoding="utf-8").splitlines()
+    found = [line.strip() for line in lines if line.startswith(f"    {begin}")]
+    check(len(found) == 1, f"systemd/README.md has one line {begin}...")
+    return found[0]
+
+
+def failure() -> None:
+    """What keeps the daemon from starting is an error in the journal, in the form of all lines."""
+    text = SETTINGS.read_text()
+    SETTINGS.write_text(f"no_such_setting = 1\n{text}")
+    run("systemctl restart mailmaps", codes=(1,))
+    said = quiet("journalctl", "-u", "mailmaps", "-p", "err", "-o", "cat", "--no-pager", "-n", "5")
+    check("mailmaps.cli.service: ends with a failure command=serve" in said, said.splitlines()[-1])
+    check("no_such_setting" in said, "which names the setting")
+    SETTINGS.write_text(text)
+    eventually(lambda: get(f"{METRICS}/readyz")[0] == 200, "mended, it starts by itself")
+
+
+def uninstall() -> None:
+    """All of it taken away as docs/installing.md says; mail, Postfix and what is not ours stay."""
+    mailbox = sorted(Path("/var/vmail").rglob("*"))
+    document = PROJECT / "docs" / "installing.md"
+    run("make uninstall", codes=(2,))
+    check(Path("/opt/mailmaps/bin/mailmaps").exists(), "nothing is removed while units are enabled")
+    for line in block(document, "test-install: all of it is taken away"):
+        run(line)
+    left = quiet("find", "/", "-xdev", "-path", str(PROJECT), "-prune", "-o", "-path", "/wheels", "-prune",
+                 "-o", "-name", "*mailmaps*", "-not", "-path", "/var/log/*", "-print")  # fmt: skip
+    check(not left.split(), f"nothing of ours is left {left}".strip())
+    units = quiet("systemctl", "list-units", "--all", "--plain", "--no-legend", "mailmaps*")
+    check("loaded" not in units.replace("not-found", ""), "systemd knows no unit of ours")
+    check(sorted(Path("/var/vmail").rglob("*")) == mailbox, "the mail is there")
+    check(quiet("systemctl", "is-active", "postfix").strip() == "active", "Postfix runs")
+
+
+STEPS = {
+    one.__name__: one
+    for one in (setup, mail, doctor, prometheus, load, sockets, failure, upgrade, back, uninstall)
+}
 
 
 def main(names: list[str]) -> int:

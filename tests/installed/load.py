@@ -3,7 +3,7 @@
 A client has one connection and one question out. Where the connection ends without a whole reply it connects
 again and asks again, as dict_tcp.c does (which sleeps a second before; here it goes on at once, so that more
 comes in while the daemon restarts). What Postfix would feel is counted: a refused connection, a wrong answer
-or 4xx, a question that ten attempts did not answer.
+or 4xx, a question that hung for `TIMEOUT`, one that ten attempts did not answer.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Tally:
     answered: int = 0
     reconnected: int = 0
     refused: int = 0
+    hung: int = 0
     unanswered: int = 0
     wrong: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,7 +44,7 @@ class Tally:
     def text(self) -> str:
         return (
             f"{self.answered} answers, {self.reconnected} connections made anew, {self.refused} refused, "
-            f"{len(self.wrong)} wrong, {self.unanswered} without an answer"
+            f"{self.hung} hung, {len(self.wrong)} wrong, {self.unanswered} without an answer"
         )
 
 
@@ -106,6 +107,9 @@ class Load:
         except ConnectionRefusedError:
             self._count("refused")
             return b""
+        except TimeoutError:
+            self._count("hung")
+            reply = b""
         except OSError:
             reply = b""
         if reply.endswith(b"\n"):

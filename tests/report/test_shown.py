@@ -123,3 +123,45 @@ def test_a_quiet_night_is_short() -> None:
     text = as_text(document(tally_of(mail(outcomes=[outcome()])), around, 10))
     assert "Nothing to tell of: panics and errors, senders over their limit" in text
     assert len(text.splitlines()) < 70
+
+
+# Each line alone in a log: one figure has something, the tables beside it nothing.
+ALONE = (
+    "mailmaps[1]: mailmaps.auth.service: login rejected door=login service=imap",
+    "mailmaps[1]: mailmaps.auth.service: login door=login service=imap user=jan",
+    "mailmaps[1]: mailmaps.policy.limits: limit reached scope=login name=jan limit=5 unit=mails window=day",
+    "mailmaps[1]: mailmaps.policy.sender_check: sender refused login=jan sender=a@ours.test",
+    "mailmaps[1]: mailmaps.policy.sender_check: sender would be refused login=jan sender=a@ours.test",
+    "mailmaps[1]: WARNING mailmaps.auth.service: cannot say for a login reason=x",
+    "postfix/smtpd[1]: warning: a[192.0.2.1]: SASL PLAIN authentication failed: x",
+    "postfix/smtpd[1]: connect from a[192.0.2.1]",
+    "postfix/smtpd[1]: NOQUEUE: reject: RCPT from a[192.0.2.1]: 554 5.7.1 no",
+    "postfix/smtpd[1]: NOQUEUE: reject_warning: RCPT from a[192.0.2.1]: 554 5.7.1 no",
+    "postfix/smtpd[1]: NOQUEUE: hold: RCPT from a[192.0.2.1]: 554 5.7.1 no",
+    "postfix/smtpd[1]: NOQUEUE: discard: RCPT from a[192.0.2.1]: 554 5.7.1 no",
+    "postfix/cleanup[1]: 4ABCDEF: hold: header Subject: x from a[192.0.2.1]; from=<a@b> to=<c@d>: why",
+    "postfix/postsuper[1]: 4ABCDEF: placed on hold",
+    "postfix/qmgr[1]: 4ABCDEF: from=<a@ours.test>, size=1, nrcpt=1 (queue active)",
+    "postfix/qmgr[1]: 4ABCDEF: from=<a@ours.test>, status=expired, returned to sender",
+    "postfix/bounce[1]: 4ABCDEF: sender non-delivery notification: 4GHIJKL",
+    *(outcome(status=status) for status in ("sent", "deferred", "bounced", "expired", "deliverable")),
+    "postfix/master[1]: fatal: x",
+    "dovecot: imap-login: Disconnected (auth failed, 1 attempts in 2 secs): user=<>, rip=::1",
+)
+
+
+@pytest.mark.parametrize("line", ["", *ALONE])
+def test_one_line_alone_can_be_reported(line: str) -> None:
+    around = Around("mx.ours.test", "a log", [], frozenset(), None, None)
+    found = document(tally_of([line] if line else []), around, 10)
+    assert as_text(found)
+    assert as_html(found, "cid@x")
+    assert all(table.rows for section in found.sections for table in section.tables)
+
+
+def test_rejections_that_only_mailmaps_tells_of_are_a_problem() -> None:
+    around = Around("mx.ours.test", "a log", [], frozenset(), None, None)
+    found = document(tally_of(ALONE[:1] * 3), around, 10)
+    assert "Logins that failed" in [section.title for section in found.sections]
+    assert "mailmaps itself tells of 3" in as_text(found)
+    assert "mailmaps itself tells of 3" in as_html(found)

@@ -39,6 +39,23 @@ def test_a_deferred_recipient_counts_once_for_a_reason_and_each_try() -> None:
     assert message.waiting == {"b@far.test": "host HOST said: 452 4.2.2 full"}
 
 
+@pytest.mark.parametrize("recipient", ["b@far.test", '"b@far.test'])
+def test_a_line_that_postfix_cut_counts(recipient: str) -> None:
+    """Another host's long reply: Postfix logs 2000 bytes of a line, without the last `)`."""
+    said = "host mx.far.test[192.0.2.1] said: 550-5.7.1 " + "a long story (with more) " * 100
+    whole = outcome(recipient, "bounced", said)
+    begin, text = whole.split("]: ", 1)
+    tally = tally_of(mail(outcomes=[f"{begin}]: {text[:2000]}"]))
+    assert len(text) > 2000
+    assert (tally.bounced_reasons.totals, list(tally.bounced_domains)) == ([1], ["far.test"])
+    assert tally.messages.open() == {}
+
+
+def test_the_parenthesis_at_the_end_is_none_of_the_reason() -> None:
+    tally = tally_of(mail(outcomes=[outcome(status="bounced", reason="unknown (really)")]))
+    assert list(tally.bounced_reasons) == ["unknown (really)"]
+
+
 def test_an_old_mail_is_not_received_again_when_it_is_tried() -> None:
     lines = mail(outcomes=[outcome()])[2:]
     tally = tally_of(lines)

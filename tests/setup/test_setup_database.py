@@ -9,6 +9,7 @@ import asyncio
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -93,6 +94,22 @@ def test_everything_is_made(site: Site) -> None:
     assert site.sql("SELECT * FROM mailmaps.virtual_alias_maps", reader) == []
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         site.sql("SELECT password FROM user_accounts", reader)
+
+
+def test_a_password_on_the_command_line_is_told_of(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "list of processes" in site.run().stderr
+    parts = urlsplit(site.server.dsn())
+    monkeypatch.setenv("PGPASSWORD", parts.password or "")
+    without = parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()
+    again = site.run("--dsn", without)  # the last one counts
+    assert "list of processes" not in again.output
+
+
+def test_settings_that_are_not_utf_8_are_named(site: Site) -> None:
+    site.config.write_bytes("# Grüße\n".encode("latin-1"))
+    before = site.files()
+    assert f"{site.config}: not UTF-8 text (byte 4)" in site.run(code=2).output
+    assert site.files() == before
 
 
 def test_nobody_can_log_in_as_who_owns_the_tables(site: Site) -> None:

@@ -182,3 +182,47 @@ async def test_what_postfix_refuses_is_taken_back(
     said = await site.run("--yes", code=2)
     assert "fatal: as told" in said
     assert (site.texts(), site.copies()) == (before, [])
+
+
+async def test_the_way_back_is_the_bytes_that_were_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A comment in Latin-1, and a `postfix check` that complains in it."""
+    with (site.folder / "main.cf").open("ab") as file:
+        file.write("# Grüße\n".encode("latin-1"))
+    program = tmp_path / "postfix"
+    program.write_bytes("#!/bin/sh\necho 'fatal: as told, Grüße' >&2\nexit 1\n".encode("latin-1"))
+    program.chmod(0o755)
+    before = {name: (site.folder / name).read_bytes() for name in FILES}
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/bin")
+    assert "fatal: as told" in await site.run("--yes", code=2)
+    assert {name: (site.folder / name).read_bytes() for name in FILES} == before
+    assert site.copies() == []
+
+
+async def test_the_folders_above_the_mailboxes_are_made(site: Site) -> None:
+    text = site.config.read_text()
+    site.config.write_text(text.replace(str(site.base), f"{site.folder}/srv/mail/boxes"))
+    await site.run("--yes")
+    assert (site.folder / "srv/mail/boxes").stat().st_mode & 0o7777 == 0o755
+
+
+async def test_programs_of_postfix_are_found_without_sbin(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root by Debian's su(1), and from cron."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert "done; the way back" in await site.run("--yes", "--reload")
+    assert "reload -- version" in site.postfix.log()
+
+
+@pytest.mark.parametrize("path", ["/var/spool/postfix/mailmaps/maps", "mailmaps/maps", "/mailmaps/maps"])
+async def test_a_socketmap_of_ours_by_a_unix_socket_is_ours(site: Site, path: str) -> None:
+    text = site.config.read_text()
+    begin, socketmap, rest = text.partition("[socketmap]")
+    rest = rest.replace('unix = ""', 'unix = "/var/spool/postfix/mailmaps/maps"', 1)
+    site.config.write_text(begin + socketmap + rest)
+    site.postfix.configure({"virtual_alias_maps": f"socketmap:unix:{path}:virtual_alias_maps"})
+    await site.run(typed="n\n", code=2)
+    said = await site.run("--yes")
+    assert f"- virtual_alias_maps = socketmap:unix:{path}:virtual_alias_maps" in said

@@ -18,6 +18,7 @@ from mailmaps.cli.options import (
     config_option,
     read_settings,
 )
+from mailmaps.cli.service import ServiceCommand
 from mailmaps.config import Settings
 from mailmaps.filemaps.fileset import FileSet
 from mailmaps.filemaps.folder import AlreadyFollowed, FolderError, ask_to_force, following
@@ -34,7 +35,7 @@ NAMED = 1
 WITHHELD = 65
 
 
-@click.command()
+@click.command(cls=ServiceCommand)
 @config_option
 @click.option("--follow", is_flag=True, help="Go on, and have the files follow every change.")
 @click.option("--force", is_flag=True, help="Whatever would vanish, however much it is.")

@@ -17,6 +17,7 @@ from mailmaps.cli.options import (
     config_option,
     read_settings,
 )
+from mailmaps.cli.service import ServiceCommand
 from mailmaps.config import Settings
 from mailmaps.notices.handover import NoticeError, hand_over
 from mailmaps.notices.mailer import Mailer, own_name
@@ -32,7 +33,7 @@ from mailmaps.report.sources import SourceError
 from mailmaps.report.text import as_text
 
 
-@click.command()
+@click.command(cls=ServiceCommand)
 @config_option
 @click.option("--mail-to", metavar="ADDRESS", default="", help="Send it there instead of printing it.")
 @click.option("--since", default="yesterday", show_default=True, metavar="TIME", help="From when on.")

@@ -12,6 +12,7 @@ import uvloop
 
 from mailmaps import service_manager
 from mailmaps.cli.options import EX_UNAVAILABLE, Failure, config_option, read_settings
+from mailmaps.cli.service import ServiceCommand
 from mailmaps.config import SettingsError, load
 from mailmaps.config.secrets import database_password
 from mailmaps.daemon import Daemon
@@ -20,7 +21,7 @@ from mailmaps.listeners import ListenError
 from mailmaps.logs.output import log_to_stderr
 
 
-@click.command()
+@click.command(cls=ServiceCommand)
 @config_option
 def serve(config: Path) -> None:
     """Answer lookups until SIGTERM; SIGHUP reads the settings and the files they name anew."""

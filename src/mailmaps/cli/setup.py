@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 
@@ -196,9 +197,17 @@ class _Run:
 
 def _checked(dsn: str) -> str:
     try:
-        return check_dsn(dsn)
+        found = check_dsn(dsn)
     except ValueError as error:
         raise Failure(f"--dsn: {error}", IN_THE_WAY) from None
+    parts = urlsplit(found)
+    if ":" in parts.netloc.rpartition("@")[0] or "password" in dict(parse_qsl(parts.query)):
+        click.echo(
+            "--dsn has a password, which others on this machine can read in the list of processes: next time "
+            "PGPASSWORD or ~/.pgpass, and give that role another one",
+            err=True,
+        )
+    return found
 
 
 def _ask(question: str, *, yes: bool) -> None:
@@ -310,7 +319,7 @@ def _make_base(settings: Settings) -> None:
     """The folder that all mailboxes are in: root's, so that nobody moves another's. Raises `OSError`."""
     base = Path(settings.postfix.virtual_mailbox_base)
     if settings.delivery == "virtual" and base.is_absolute() and not base.exists():
-        base.mkdir(mode=0o755)
+        base.mkdir(mode=0o755, parents=True)
         base.chmod(0o755)
         click.echo(f"made {base}")
 

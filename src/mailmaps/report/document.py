@@ -7,7 +7,7 @@ short mail; nothing that was looked at is left unsaid.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from mailmaps.report.logins import DAY, Logins
@@ -80,7 +80,7 @@ class Around:
 def document(tally: Tally, around: Around, top: int) -> Document:
     """The report, with at most `top` rows in each table."""
     build = _Build(tally, around, top)
-    sections = [*build.problems(), *build.volumes()]
+    sections = [_without_empty_tables(one) for one in (*build.problems(), *build.volumes())]
     shown = [one for one in sections if one.tables or not one.problem]
     slots = [
         (tally.period.label(number), counts[1], counts[2] + counts[3], counts[4])
@@ -99,6 +99,11 @@ def document(tally: Tally, around: Around, top: int) -> Document:
         slots=slots,
         hourly=tally.period.hourly,
     )
+
+
+def _without_empty_tables(section: Section) -> Section:
+    """A table's head alone says nothing."""
+    return replace(section, tables=[table for table in section.tables if table.rows])
 
 
 def size(number: int) -> str:
@@ -218,7 +223,10 @@ class _Build:
             self._counts("user", tally.failed_users, "failed"),
             self._counts("client", tally.failed_clients, "failed"),
         ]
-        return Section("Logins that failed", doors, tables if doors else [], True)
+        if tally.mailmaps_rejections and not any(table.rows for table in tables):  # nobody else logged them
+            rows = [(f"{tally.mailmaps_rejections:,}", "mailmaps, which names nobody in its log")]
+            tables = [Table(("failed", "told by"), rows)]
+        return Section("Logins that failed", doors, tables, True)
 
     def _deferred(self) -> Section:
         tally = self.tally

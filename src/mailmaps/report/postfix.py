@@ -9,7 +9,8 @@
                                                                                     smtpd_check.c, log_whatsup
 
 A `>` inside a quoted local part belongs to the address: clients choose addresses that look like the rest of a
-line. What follows `reject:` is free text, cut where the context begins.
+line. What follows `reject:` is free text, cut where the context begins. Postfix cuts a line at 2000 bytes
+(MSG_SYSLOG_RECLEN in msg_syslog.c), within what the other host said as a rule: the `)` may be missing.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ _ADDRESS = r'(?:"(?:[^"\\]|\\.)*"|[^">])*'
 _ID = re.compile(r"([0-9A-Za-z]{5,20}): (.*)", re.DOTALL)
 _AGENT = re.compile(
     rf"to=<({_ADDRESS})>, (?:orig_to=<({_ADDRESS})>, )?relay=([^,]+), (?:\w+=[^,=]*, )*?"
-    r"delay=[^,]*, delays=[^,]*, dsn=[^,]*, status=(\w+)(?: \((.*)\))?$",
+    r"delay=[^,]*, delays=[^,]*, dsn=[^,]*, status=(\w+)(?: \((.*))?$",
     re.DOTALL,
 )
 _BROKEN = re.compile(  # a quote without an end: info_log_addr_form = internal
     r"to=<([^>]*)>, (?:orig_to=<([^>]*)>, )?relay=([^,]+), (?:\w+=[^,=]*, )*?"
-    r"delay=[^,]*, delays=[^,]*, dsn=[^,]*, status=(\w+)(?: \((.*)\))?$",
+    r"delay=[^,]*, delays=[^,]*, dsn=[^,]*, status=(\w+)(?: \((.*))?$",
     re.DOTALL,
 )
 _QUEUED = re.compile(rf"from=<({_ADDRESS}|[^>]*)>, size=(\d{{1,15}}), nrcpt=(\d{{1,9}}) \(queue active\)")
@@ -124,7 +125,7 @@ def _agent(queue_id: str, text: str, program: str) -> Event | None:
     if match is None:
         return None
     recipient, asked, relay, status, reason = match.groups()
-    return Outcome(queue_id, recipient, asked or "", relay, status, reason or "", program)
+    return Outcome(queue_id, recipient, asked or "", relay, status, (reason or "").removesuffix(")"), program)
 
 
 def _pickup(queue_id: str, text: str, program: str) -> Event | None:

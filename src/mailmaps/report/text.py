@@ -44,7 +44,7 @@ def _section(section: Section) -> list[str]:
 def _table(table: Table) -> list[str]:
     *numbers, name = table.columns
     widths = [
-        max(len(title), *(len(row[column]) for row in table.rows)) for column, title in enumerate(numbers)
+        max([len(title), *(len(row[column]) for row in table.rows)]) for column, title in enumerate(numbers)
     ]
     lines = [_row((*numbers, name), widths)]
     lines += [_row(row, widths) for row in table.rows]

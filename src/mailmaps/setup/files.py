@@ -13,15 +13,18 @@ from pathlib import Path
 PUBLIC, PRIVATE = 0o644, 0o600
 
 
-def write(path: Path, text: str, mode: int) -> None:
-    """Put `text` in the place of a file, at once and on the disk; one that is there keeps mode and owner.
+def write(path: Path, content: str | bytes, mode: int) -> None:
+    """Put `content` (text as UTF-8) in the place of a file, at once and on the disk.
+
+    One that is there keeps mode and owner.
 
     Raises `OSError`; the file is then as it was.
     """
+    data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             _like(path, handle, mode)
             os.fsync(handle)

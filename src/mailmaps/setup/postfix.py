@@ -147,9 +147,16 @@ def _is_ours(value: str, settings: Settings) -> bool:
     starts = (
         *(f"{kind}:{settings.filemaps.directory.rstrip('/')}/" for kind in FILE_TYPES),
         f"socketmap:inet:{settings.socketmap.inet}:",
+        *(f"socketmap:unix:{path}:" for path in _paths(settings.socketmap.unix)),
     )
     words = re.split(r"[\s,]+", value.strip())
     return all(word in tables or word.startswith(starts) for word in words)
+
+
+def _paths(unix: str) -> list[str]:
+    """How main.cf may name a socket: a chrooted Postfix leaves out where the path begins."""
+    queue = "/var/spool/postfix/"
+    return [unix, unix.removeprefix(queue), f"/{unix.removeprefix(queue)}"] if unix else []
 
 
 def missing(settings: Settings, values: Iterable[str], supported: Iterable[str]) -> list[str]:
@@ -212,8 +219,8 @@ def apply(made: Plan) -> dict[str, Path]:
         if complaint := _run("postfix", "-c", str(made.directory), "check"):
             raise Obstacle([f"postfix check: {complaint}"])
     except BaseException as error:
-        for name, copy in copies.items():
-            files.write(made.directory / name, copy.read_text(encoding="utf-8"), files.PUBLIC)
+        for name, copy in copies.items():  # bytes: comments may be in any encoding
+            files.write(made.directory / name, copy.read_bytes(), files.PUBLIC)
             copy.unlink()
         if isinstance(error, PostconfError):
             raise Obstacle([str(error)]) from None
@@ -224,7 +231,15 @@ def apply(made: Plan) -> dict[str, Path]:
 def _run(*words: str) -> str:
     """What a command says when it fails; empty when all is well."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=COMMAND_SECONDS,
+            check=False,
+            env=postconf.environment(),
+        )
     except FileNotFoundError:
         return f"{words[0]} is not installed here"
     except subprocess.TimeoutExpired:

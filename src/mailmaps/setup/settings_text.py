@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from mailmaps.config import Settings, parse
+from mailmaps.config import Settings, SettingsError, parse
 from mailmaps.config.edit import set_values
 from mailmaps.config.settings import Database
 from mailmaps.postconf import PostfixValues, Value
@@ -48,11 +48,13 @@ class Draft:
 
 
 def read(path: Path) -> str | None:
-    """The file's text; None where there is no file. Raises `OSError`, `UnicodeDecodeError`."""
+    """The file's text; None where there is no file. Raises `OSError`, `SettingsError` (not UTF-8)."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise SettingsError([f"{path}: not UTF-8 text (byte {error.start})"]) from None
 
 
 def conflicts(settings: Settings, wanted: Mapping[str, str]) -> list[str]:
