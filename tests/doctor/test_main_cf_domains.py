@@ -171,3 +171,20 @@ async def test_an_open_relay_is_seen_without_the_database(folder: Path) -> None:
     edit(folder, "-e", "relay_domains=static:ALL")
     found = await domain_findings(settings, rules(settings), most=5)
     assert [one.subject for one in found] == ["domains", "postfix relay_domains"]
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"),
+    [
+        ("", ["c.test", "d.test"]),
+        ("c.test, $mydestination", ["d.test"]),
+        ("FOLDER/names", []),
+        ("tcp:127.0.0.1:1, other.test", []),  # asks somebody; which table is another check's
+    ],
+)
+def test_relays_that_postfix_does_not_ask_for(folder: Path, value: str, refused: list[str]) -> None:
+    edit(folder, f"relay_domains={value}")
+    counted = Counted(None)
+    found = list(class_findings(OURS, rules(parse("")), counted, folder, ["c.test", "d.test"]))
+    texts = [one.text for one in found + counted.findings() if "to be passed on" in one.text]
+    assert [text.partition(" ")[0] for text in texts] == refused

@@ -56,12 +56,13 @@ async def domain_findings(
     folder = config_dir or Path(settings.postfix.config_directory)
     try:
         domains = await _keys(settings, "virtual_mailbox_domains", rules)
+        relays = sorted(set(await _keys(settings, "relay_domains", rules)).difference(domains))
         async with lookups(settings, rules) as asked:
             for first in range(0, len(domains), TOGETHER):
                 some = domains[first : first + TOGETHER]
                 await asyncio.gather(*(_domain(asked, rules, one, counted) for one in some))
             await _queried_aliases(settings, asked, counted)
-            listed += await asyncio.to_thread(_listed, domains, rules, counted, folder)
+            listed += await asyncio.to_thread(_listed, domains, rules, counted, folder, relays)
     except (ConnectError, CannotTell, SettingsError) as error:
         return await _not_looked_at(str(error), rules, folder)
     except (Refused, *BREAKS, TimeoutError) as error:
@@ -79,8 +80,10 @@ async def _not_looked_at(why: str, rules: Rules, folder: Path) -> list[Finding]:
     return [said, *await asyncio.to_thread(_listed, [], rules, Counted(), folder)]
 
 
-def _listed(domains: list[str], rules: Rules, counted: Counted, config_dir: Path) -> list[Finding]:
-    return list(class_findings(domains, rules, counted, config_dir))
+def _listed(
+    domains: list[str], rules: Rules, counted: Counted, config_dir: Path, relays: Sequence[str] = ()
+) -> list[Finding]:
+    return list(class_findings(domains, rules, counted, config_dir, relays))
 
 
 async def _domain(asked: Lookups, rules: Rules, domain: str, counted: Counted) -> None:

@@ -25,9 +25,13 @@ _SERVICE = "rewrite/unix"
 
 
 def class_findings(
-    domains: Sequence[str], rules: Rules, counted: Counted, config_dir: Path
+    domains: Sequence[str],
+    rules: Rules,
+    counted: Counted,
+    config_dir: Path,
+    relays: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """What main.cf itself says of our domains; of each kind `counted` shows some.
+    """What main.cf itself says of our domains, and of the `relays`; of each kind `counted` shows some.
 
     Where Postfix cannot be asked for its settings, nothing: the comparison of the settings says so.
     """
@@ -42,6 +46,8 @@ def class_findings(
         asked = MatchList(values.get(name, ""), config_dir, subdomains=by_parent)
         try:
             found = asked.matching([*domains, NOBODYS])
+            if name == "relay_domains" and relays and asked.is_asked_whole:
+                _not_relayed(sorted(set(relays).difference(asked.matching(relays))), counted)
         except (NotAsked, OSError, UnicodeDecodeError) as error:
             text = f"not looked at: {error}"
             yield Finding(Level.WARNING, f"postfix {name}", text, "mend it: Postfix cannot read it either")
@@ -66,6 +72,14 @@ def _everything(name: str, word: str) -> Finding:
         f"{word} has every domain there is: {does[name]}",
         f"{name} as mailmaps postfix-config prints it, or the names themselves",
     )
+
+
+def _not_relayed(domains: Sequence[str], counted: Counted) -> None:
+    """Domains of our table that Postfix does not ask it for."""
+    for domain in domains:
+        text = f"{domain} is to be passed on, and relay_domains does not have it: its mail is refused"
+        remedy = "relay_domains and relay_recipient_maps as mailmaps postfix-config prints them"
+        counted.add(Level.WARNING, "domains", "not passed on", text, remedy)
 
 
 def _of_two(domain: str, word: str, name: str, rules: Rules, counted: Counted) -> None:

@@ -37,6 +37,14 @@ class MatchList:
         self._config_dir = config_dir
         self._subdomains = subdomains
 
+    @property
+    def is_asked_whole(self) -> bool:
+        """Whether none of its words is a table that somebody else answers. Raises as `matching` does."""
+        return all(
+            ":" not in word or word.startswith("[") or word.removeprefix("proxy:").partition(":")[0] in _ASKED
+            for word, _ in self._words(self._value, True, ())
+        )
+
     def matching(self, domains: Iterable[str]) -> dict[str, str]:
         """Those of the domains (folded) that are in the list, each with the word that matched.
 
