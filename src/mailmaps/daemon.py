@@ -163,6 +163,7 @@ class Daemon:
         await self._set.close()
         await self._notifier.close()
         log.info("stopped")
+        self._manager.close()
 
     def _make_set(self) -> TableSet:
         if self._reread is None:

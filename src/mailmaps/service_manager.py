@@ -36,13 +36,21 @@ class ServiceManager:
     """
 
     def __init__(self, address: str = "", watchdog: float | None = None) -> None:
-        self._address = address
+        self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog = watchdog
+        # From the beginning: at the descriptor limit there is none to be had, and systemd must hear of us.
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
 
     @property
     def listens(self) -> bool:
         """Whether anybody wants to know."""
-        return bool(self._address)
+        return self._sock is not None
+
+    def close(self) -> None:
+        """Tell no more."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
     def ready(self, status: str) -> None:
         """We are started, or a reload is over, whatever came of it."""
@@ -72,14 +80,11 @@ class ServiceManager:
             await asyncio.sleep(EXTEND_EVERY)
 
     def _tell(self, *lines: str) -> None:
-        if not self._address:
+        if self._sock is None:
             return
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(PATIENCE)
-                sock.connect(address)
-                sock.sendall("\n".join(lines).encode(errors="replace"))
+            self._sock.settimeout(PATIENCE)
+            self._sock.sendto("\n".join(lines).encode(errors="replace"), self._address)
         except OSError as error:
             log.warning("systemd cannot be told", what=lines[0], reason=error)
 

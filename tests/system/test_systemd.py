@@ -254,8 +254,8 @@ def test_the_watchdog_is_fed_at_the_descriptor_limit(
 ) -> None:
     with daemon_of(manager, server) as daemon:
         assert manager.has_been_told(FED), daemon.log()
-        open_now = len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
-        subprocess.run(["prlimit", f"--pid={daemon.pid}", f"--nofile={open_now + 5}:"], check=True)
+        highest = max(int(one.name) for one in Path(f"/proc/{daemon.pid}/fd").iterdir())
+        subprocess.run(["prlimit", f"--pid={daemon.pid}", f"--nofile={highest + 1}:"], check=True)
         clients = [
             socket.create_connection(("127.0.0.1", daemon.ports[TABLE]), timeout=LIMIT) for _ in range(30)
         ]
