@@ -20,10 +20,16 @@ OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 CALL = re.compile(r"(?:^|\|\| |&& |\| )(mailmaps [^|&>\n]*)", re.MULTILINE)
 
 
+def named(group: click.Group, name: str) -> click.Command:
+    found = group.get_command(click.Context(group), name)
+    assert found is not None, name
+    return found
+
+
 def walk(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
     yield words
-    for name, inner in getattr(command, "commands", {}).items():
-        if not inner.hidden:
+    for name in command.list_commands(click.Context(command)) if isinstance(command, click.Group) else ():
+        if not (inner := named(command, name)).hidden:  # type: ignore[arg-type]  # it is a group
             yield from walk(inner, *words, name)
 
 
@@ -69,7 +75,7 @@ def test_what_help_says_is_said(words: tuple[str, ...]) -> None:
     command: click.Command = main
     for word in words:
         assert isinstance(command, click.Group)
-        command = command.commands[word]
+        command = named(command, word)
     said = " ".join((sections(PAGE)[" ".join(words)] + "\n" + sections(PAGE)["OPTIONS"]).split())
     for paragraph in paragraphs(command.help or ""):
         text = " ".join(paragraph.replace("`", "").replace("\b", "").split())
@@ -84,7 +90,7 @@ def test_the_overview_has_every_command_that_can_be_called() -> None:
         command: click.Command = main
         for word in words:
             assert isinstance(command, click.Group)
-            command = command.commands[word]
+            command = named(command, word)
         assert (" ".join(words) in tags(PAGE)["COMMANDS"]) == (not isinstance(command, click.Group))
 
 
@@ -96,9 +102,9 @@ def test_examples_can_be_called(page: str) -> None:
         words = shlex.split(line)[1:]
         command, path = main, []  # type: click.Command, list[str]
         while isinstance(command, click.Group) and words:
-            assert words[0] in command.commands, line
+            assert words[0] in command.list_commands(click.Context(command)), line
             path.append(words[0])
-            command = command.commands[words.pop(0)]
+            command = named(command, words.pop(0))
         given = {word for word in words if word.startswith("--")}
         assert given <= options_of_help(tuple(path)), line
         try:

@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from mailmaps import __version__, daemon
 from mailmaps.cli import main, options
+from mailmaps.cli.serve import serve
 from mailmaps.config import Settings, secrets
 from mailmaps.config.load import DEFAULT_PATH
 from mailmaps.config.section import Unix
@@ -100,7 +101,7 @@ def _value(name: str, values: Mapping[str, str]) -> str:
 @cache
 def _values() -> dict[str, str]:
     """What stands within a line."""
-    config = next(one for one in main.commands["serve"].params if one.name == "config")
+    config = next(one for one in serve.params if one.name == "config")
     values = {
         "version": __version__,
         "config.path": str(DEFAULT_PATH),
